@@ -1,0 +1,28 @@
+"""Pictures: grids, labelled rows, curves, latent maps, histograms, bars, animations, graphs of computations.
+
+Every function takes tensors (on any device) or NumPy arrays, draws in memory without a display or any global
+plotting state, and writes its file whole or not at all. Drawing needs matplotlib and Pillow, which are
+imported by the first picture and not by ``import tinygen``.
+"""
+
+from tinygen.viz.animation import save_gif
+from tinygen.viz.curves import save_curves
+from tinygen.viz.distributions import save_bars, save_histogram
+from tinygen.viz.graph import computation_graph, save_graph
+from tinygen.viz.grids import make_grid, save_grid, save_rows
+from tinygen.viz.latent import principal_axes, save_latent_map, save_manifold
+
+__all__ = [
+    "computation_graph",
+    "make_grid",
+    "principal_axes",
+    "save_bars",
+    "save_curves",
+    "save_gif",
+    "save_graph",
+    "save_grid",
+    "save_histogram",
+    "save_latent_map",
+    "save_manifold",
+    "save_rows",
+]
