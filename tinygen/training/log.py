@@ -1,0 +1,182 @@
+"""JsonlLog: what a run measured, one JSON object per line, that survives kills and resumes.
+
+    {"step": 1, "time": 0.013, "loss": 0.693}
+    {"step": 2, "time": 0.021, "loss": 0.688}
+
+Each line is strict JSON (RFC 8259), which has no nan and no infinity: those numbers are written as the
+strings "NaN", "Infinity" and "-Infinity", and :func:`read_log` gives them back as floats.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygen.files import whole_file
+
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+class JsonlLog:
+    """A log file to which lines are added, in the order of their steps.
+
+    Each line reaches the operating system in one write, so a killed process leaves whole lines and at most
+    one partial line at the end, which the next start removes.
+
+    Args:
+        path: the file, ``log.jsonl`` by custom.
+        resume_step: None starts an empty log; k ≥ 0 keeps the lines up to step k and removes those after it,
+            which the resumed run will write again: no gaps, no doubled lines.
+
+    Attributes:
+        last_step: the step of the last line; −1 where there is none.
+        time: the ``time`` of the last line, seconds; 0 where there is none.
+
+    Raises:
+        ValueError: a line that is kept is not a log line (the message names it).
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], resume_step: int | None = None) -> None:
+        self.path = Path(path)
+        self.last_step = -1
+        self.time = 0.0
+        if resume_step is None:
+            self.path.write_bytes(b"")
+        elif self.path.exists():
+            self._cut(resume_step)
+        self._file = open(self.path, "ab", buffering=0)
+
+    def _cut(self, resume_step: int) -> None:
+        old = self.path.read_bytes()
+        lines = _whole_lines(old)
+        # A power cut may leave rubbish after the last synced line; rubbish before a line to keep is damage.
+        end = 0
+        for number, line in enumerate(lines, 1):
+            entry = _entry(line)
+            if entry is not None and entry["step"] <= resume_step:
+                end = number
+        for number, line in enumerate(lines[:end], 1):
+            entry = _parse(line, self.path, number)
+            self.last_step = entry["step"]
+            self.time = float(entry.get("time", self.time))
+        new = b"".join(line + b"\n" for line in lines[:end])
+        if new != old:
+            with whole_file(self.path) as file:
+                file.write(new)
+
+    def write(self, step: int, /, **values: Any) -> None:
+        """Add one line: the step, then the values in the order given.
+
+        Args:
+            step: greater than the last line's.
+            values: numbers (NumPy's too), strings, bools, None, or lists and dicts of these.
+
+        Raises:
+            ValueError: step is not greater than the last line's, or "step" is among the values.
+            TypeError: a value is of another type; nothing is written.
+            OSError: the disk refuses; the line may be partial, and the next start repairs it.
+        """
+        step = int(step)
+        if step <= self.last_step:
+            raise ValueError(f"{self.path}: a line for step {step} after that of step {self.last_step}")
+        if "step" in values:
+            raise ValueError(f'{self.path}: "step" is the line\'s own key')
+        entry = {"step": step, **{key: _strict(value, key) for key, value in values.items()}}
+        line = json.dumps(entry, allow_nan=False, ensure_ascii=False) + "\n"
+        data = memoryview(line.encode("utf-8", "backslashreplace"))
+        while data:
+            data = data[self._file.write(data):]
+        self.last_step = step
+
+    def sync(self) -> None:
+        """Wait until every line is on the disk: a checkpoint must not know more than the log."""
+        os.fsync(self._file.fileno())
+
+    @property
+    def closed(self) -> bool:
+        """Whether the log takes no more lines."""
+        return self._file.closed
+
+    def close(self) -> None:
+        """Close the file; closing twice does nothing."""
+        self._file.close()
+
+    def __enter__(self) -> JsonlLog:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of a log as dicts, in order; a partial last line (a run that is writing, or was killed) is
+    left out.
+
+    Raises:
+        ValueError: a whole line is not a log line; the message names the file and the line.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    lines = _whole_lines(path.read_bytes())
+    return [_restore(_parse(line, path, number)) for number, line in enumerate(lines, 1)]
+
+
+def _whole_lines(text: bytes) -> list[bytes]:
+    return text.split(b"\n")[:-1]
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and type(entry.get("step")) is int else None
+
+
+def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    entry = _entry(line)
+    if entry is None:
+        raise ValueError(
+            f'{path}, line {number}: expected a JSON object with a whole "step", got {line[:60]!r}; the file '
+            "is damaged there: remove the line, or the file"
+        )
+    return entry
+
+
+def _strict(value: Any, key: str) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, str):
+        if value in _NON_FINITE:
+            raise TypeError(f'log: {key}="{value}" would read back as a number; log the float itself')
+        return value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, (list, tuple)):
+        return [_strict(v, key) for v in value]
+    if isinstance(value, dict) and all(isinstance(k, str) for k in value):
+        return {k: _strict(v, key) for k, v in value.items()}
+    raise TypeError(
+        f"log: {key} is a {type(value).__name__}; a line holds numbers, strings, bools, None, and lists and "
+        "dicts of these"
+    )
+
+
+def _restore(value: Any) -> Any:
+    if isinstance(value, str):
+        return _NON_FINITE.get(value, value)
+    if isinstance(value, list):
+        return [_restore(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _restore(v) for k, v in value.items()}
+    return value
