@@ -165,9 +165,11 @@ def read_file(f: str | os.PathLike[str], map_location: str | None = None) -> tup
                 content = reader.decode(metadata["content"], 0)
                 reader.finish()
                 return str(metadata["kind"]), content
-        except (CheckpointError, DeviceError, OSError, MemoryError):
+        except (CheckpointError, DeviceError, MemoryError):
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise  # the disk's trouble; EINVAL is zipfile's, sent to a negative offset
             # Sealed, yet not what write_file writes: edited by hand or by another program. Whatever a
             # malformed zip, JSON or .npy raises (zipfile alone has six types) means the same to the caller.
             raise CheckpointError(
