@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,8 +123,8 @@ def save_graph(
     vertices, edges = trace(tensor, names)
     if len(vertices) > max_vertices:
         raise ValueError(
-            f"tensor: its graph has {len(vertices)} vertices, more than max_vertices={max_vertices}; draw a smaller "
-            "part, or write computation_graph(tensor) to a file for Graphviz"
+            f"tensor: its graph has {len(vertices)} vertices, more than max_vertices={max_vertices}; draw a "
+            "smaller part, or write computation_graph(tensor) to a file for Graphviz"
         )
     # A layer is the longest way to the result: every edge points down, and leaves sit by their use.
     layers = [0] * len(vertices)
@@ -141,12 +142,16 @@ def save_graph(
             if not waiting[start]:
                 ready.append(start)
 
-    widths = [0.25 + 0.092 * max(len(v.name) * 1.15, len(v.detail)) for v in vertices]  # inches, by the font
-    points, routes = layered_layout(layers, edges, widths)
+    widths = [0.24 + 0.083 * max(len(v.name) * 1.15, len(v.detail)) for v in vertices]  # inches, by the font
+    weights = [
+        8.0 if v.is_op else 1.0 for v in vertices
+    ]  # the ops make the straight lines, leaves stand aside
+    times = Counter(edges)
+    points, routes = layered_layout(layers, list(times), widths, weights)
     row, margin, half = 0.95, 0.3, 0.24
     right = max(x + w / 2 for (x, _), w in zip(points, widths, strict=True))
     right = max([right, 0.11 * len(title), *(x for route in routes for x, _ in route)])
-    width, height = right + 2 * margin, row * max(layers) + 2 * (margin + half) + (0.35 if title else 0)
+    width, height = right + 2 * margin, row * max(layers) + 2 * (margin + half) + (0.3 if title else 0)
 
     figure = new_figure(width, height, layout=None)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -155,8 +160,13 @@ def save_graph(
     axes.set_ylim(-margin - half, height - margin - half)
     patches = optional("matplotlib.patches", "matplotlib")
     curve = optional("matplotlib.path", "matplotlib").Path
-    for route in routes:
+    for route, count in zip(routes, times.values(), strict=True):
         _draw_edge(axes, patches, curve, [(x, y * row) for x, y in route], half)
+        if count > 1:
+            (x0, y0), (x1, y1) = route[0], route[1]
+            axes.text(
+                (x0 + x1) / 2 + 0.06, (y0 + y1) / 2 * row, f"×{count}", fontsize=8, color=INK, va="center"
+            )
     for vertex, (x, y), w in zip(vertices, points, widths, strict=True):
         style = "round,pad=0,rounding_size=0.22" if vertex.is_op else "square,pad=0"
         face, edge = ("#e3effb", "#3f90da") if vertex.is_op else ("#fff3dc", "#d98d00")
@@ -174,7 +184,7 @@ def save_graph(
         axes.text(x, y * row + 0.085, vertex.name, ha="center", va="center", fontsize=9.5, color=INK)
         axes.text(x, y * row - 0.095, vertex.detail, ha="center", va="center", fontsize=7.5, color="#555555")
     if title:
-        axes.text(0, height - 2 * margin - half + 0.1, title, fontsize=12, color=INK, va="center")
+        axes.text(0, height - 2 * margin - half + 0.08, title, fontsize=12, color=INK, va="center")
     return save_figure(path, figure)
 
 
