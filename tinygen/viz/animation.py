@@ -69,8 +69,7 @@ def save_gif(
     grey = bool((pixels == pixels[..., :1]).all())
     if captions is not None:
         pictures = [
-            draw_grid(tile[None], 1, scale, captions=[text])
-            for tile, text in zip(pixels, captions, strict=True)
+            draw_grid(tile[None], 1, scale, captions=[text]) for tile, text in zip(pixels, captions, strict=True)
         ]
         # Captions of different widths give frames of different widths; white paper makes up the difference.
         width = max(picture.width for picture in pictures)

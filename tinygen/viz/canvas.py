@@ -57,9 +57,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
     """
     if isinstance(value, Tensor):
         value = value.data
-    elif isinstance(value, (list, tuple)) and any(
-        isinstance(item, Tensor) or is_array(item) for item in value
-    ):
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, Tensor) or is_array(item) for item in value):
         items = [as_array(item, f"{name}[{i}]") for i, item in enumerate(value)]
         shapes = [item.shape for item in items]
         if len(set(shapes)) > 1:
@@ -117,9 +115,7 @@ def to_pixels(images: Any, name: str, value_range: tuple[float, float] | None = 
     return np.broadcast_to(pixels.transpose(0, 2, 3, 1), (*pixels.shape[:1], *pixels.shape[2:], 3))
 
 
-def write_picture(
-    path: str | os.PathLike, suffixes: Sequence[str], write: Callable[[BinaryIO], None]
-) -> Path:
+def write_picture(path: str | os.PathLike, suffixes: Sequence[str], write: Callable[[BinaryIO], None]) -> Path:
     """Write a picture whole or not at all, creating its folder: a failure leaves the old file as it was.
 
     Args:

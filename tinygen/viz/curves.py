@@ -79,9 +79,7 @@ def save_curves(
     plain_axes(axes, xlabel, ylabel, title)
     for i, (label, (steps, values, lost)) in enumerate(curves.items()):
         colour = PALETTE[i % len(PALETTE)]
-        text = (
-            f"{label} ({lost} not drawn: {'not positive or ' if logy else ''}not finite)" if lost else label
-        )
+        text = f"{label} ({lost} not drawn: {'not positive or ' if logy else ''}not finite)" if lost else label
         marker = "o" if np.isfinite(values).sum() == 1 else None
         if smooth and len(values) > 1:
             axes.plot(steps, values, color=colour, alpha=0.3, linewidth=0.8)
@@ -110,11 +108,7 @@ def _read(label: str, given: Any, logy: bool) -> tuple[np.ndarray, np.ndarray, i
     name = f"series[{label!r}]"
     pair = isinstance(given, tuple) and len(given) == 2 and all(np.ndim(part) == 1 for part in given)
     values = as_array(given[1] if pair else given, name).astype(np.float64)
-    steps = (
-        as_array(given[0], f"{name} steps").astype(np.float64)
-        if pair
-        else np.arange(values.size, dtype=float)
-    )
+    steps = as_array(given[0], f"{name} steps").astype(np.float64) if pair else np.arange(values.size, dtype=float)
     if values.ndim != 1 or steps.shape != values.shape:
         raise ValueError(
             f"{name}: expected values (n,) or a pair of steps (n,) and values (n,), got "

@@ -161,9 +161,7 @@ def save_bars(
         for text in axes.get_xticklabels():
             text.set(ha="right", rotation_mode="anchor")
     for i, (label, level) in enumerate(lines.items()):
-        axes.axhline(
-            level, color=PALETTE[(2 + 2 * i) % len(PALETTE)], linewidth=1.4, linestyle="--", label=label
-        )
+        axes.axhline(level, color=PALETTE[(2 + 2 * i) % len(PALETTE)], linewidth=1.4, linestyle="--", label=label)
     if lines:
         axes.legend(
             frameon=False,

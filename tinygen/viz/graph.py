@@ -21,9 +21,7 @@ class Vertex(NamedTuple):
     is_op: bool
 
 
-def trace(
-    tensor: Tensor, names: Mapping[str, Tensor] | None = None
-) -> tuple[list[Vertex], list[tuple[int, int]]]:
+def trace(tensor: Tensor, names: Mapping[str, Tensor] | None = None) -> tuple[list[Vertex], list[tuple[int, int]]]:
     """The recorded graph behind a tensor, read without recursion: vertices, and edges (from input to op).
 
     Only what the backward sweep will visit is in it: constants have no gradient and are not recorded. Vertex
@@ -86,9 +84,7 @@ def computation_graph(tensor: Tensor, names: Mapping[str, Tensor] | None = None)
     vertices, edges = trace(tensor, names)
     lines = ["digraph computation {", "  rankdir=TB;"]
     for i, vertex in enumerate(vertices):
-        text = "\\n".join(
-            part.replace("\\", "\\\\").replace('"', '\\"') for part in (vertex.name, vertex.detail)
-        )
+        text = "\\n".join(part.replace("\\", "\\\\").replace('"', '\\"') for part in (vertex.name, vertex.detail))
         lines.append(f'  v{i} [label="{text}", shape={"ellipse" if vertex.is_op else "box"}];')
     lines += [f"  v{start} -> v{end};" for start, end in edges]
     return "\n".join([*lines, "}"]) + "\n"
@@ -143,9 +139,7 @@ def save_graph(
                 ready.append(start)
 
     widths = [0.24 + 0.083 * max(len(v.name) * 1.15, len(v.detail)) for v in vertices]  # inches, by the font
-    weights = [
-        8.0 if v.is_op else 1.0 for v in vertices
-    ]  # the ops make the straight lines, leaves stand aside
+    weights = [8.0 if v.is_op else 1.0 for v in vertices]  # the ops make the straight lines, leaves stand aside
     times = Counter(edges)
     points, routes = layered_layout(layers, list(times), widths, weights)
     row, margin, half = 0.95, 0.3, 0.24
@@ -164,9 +158,7 @@ def save_graph(
         _draw_edge(axes, patches, curve, [(x, y * row) for x, y in route], half)
         if count > 1:
             (x0, y0), (x1, y1) = route[0], route[1]
-            axes.text(
-                (x0 + x1) / 2 + 0.06, (y0 + y1) / 2 * row, f"×{count}", fontsize=8, color=INK, va="center"
-            )
+            axes.text((x0 + x1) / 2 + 0.06, (y0 + y1) / 2 * row, f"×{count}", fontsize=8, color=INK, va="center")
     for vertex, (x, y), w in zip(vertices, points, widths, strict=True):
         style = "round,pad=0,rounding_size=0.22" if vertex.is_op else "square,pad=0"
         face, edge = ("#e3effb", "#3f90da") if vertex.is_op else ("#fff3dc", "#d98d00")

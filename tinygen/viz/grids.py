@@ -46,7 +46,7 @@ def make_grid(
 
     Raises:
         ValueError: another shape, nrow < 1, padding < 0, a value that is not finite while ``normalize`` is
-            set, or a ``value_range`` or ``scale_each`` without ``normalize``, which would have no effect.
+            set, low ≥ high, or a ``value_range`` or ``scale_each`` without ``normalize``, which would do nothing.
         TypeError: not real numbers.
 
     Source: ``torchvision.utils.make_grid``.
@@ -62,16 +62,18 @@ def make_grid(
         raise ValueError(f"expected nrow ≥ 1 and padding ≥ 0, got nrow={nrow}, padding={padding}")
     if not normalize and (value_range is not None or scale_each):
         raise ValueError("value_range and scale_each act only with normalize=True")
-    if array.shape[1] == 1:
-        array = np.repeat(array, 3, axis=1)
     if normalize:
         require_finite(array, "images")
+        if value_range is not None and not value_range[0] < value_range[1]:
+            raise ValueError(f"value_range: expected (low, high) with low < high, got {tuple(value_range)}")
         array = array if array.dtype.kind == "f" else array.astype(np.float32)
         axes = (1, 2, 3) if scale_each else (0, 1, 2, 3)
         low = value_range[0] if value_range else array.min(axis=axes, keepdims=True)
         high = value_range[1] if value_range else array.max(axis=axes, keepdims=True)
         # 1e-5 keeps an image of one value from dividing by zero, as torchvision does.
         array = (array.clip(low, high) - low) / np.maximum(high - low, 1e-5).astype(array.dtype)
+    if array.shape[1] == 1:
+        array = np.repeat(array, 3, axis=1)
     n, c, h, w = array.shape
     if n == 1:
         return array[0].copy()
@@ -93,9 +95,7 @@ def default_scale(height: int, width: int) -> int:
 def font(size: int) -> Any:
     """DejaVu Sans, ``size`` in pixels: it comes with matplotlib and has Greek and mathematical signs."""
     folder = optional("matplotlib", "matplotlib").get_data_path()
-    return optional("PIL.ImageFont", "Pillow").truetype(
-        os.path.join(folder, "fonts", "ttf", "DejaVuSans.ttf"), size
-    )
+    return optional("PIL.ImageFont", "Pillow").truetype(os.path.join(folder, "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
 def enlarge(pixels: np.ndarray, scale: int) -> np.ndarray:
@@ -280,7 +280,5 @@ def save_rows(
         found = ", ".join(f"{label!r}: {n} of {h}×{w}" for label, (n, h, w) in shapes.items())
         raise ValueError(f"rows: expected the same number and size of images in every row, got {found}")
     columns = next(iter(shapes.values()))[0]
-    picture = draw_grid(
-        np.concatenate(list(tiles.values())), columns, scale, list(rows), column_labels, None, title
-    )
+    picture = draw_grid(np.concatenate(list(tiles.values())), columns, scale, list(rows), column_labels, None, title)
     return write_picture(path, (".png",), lambda file: picture.save(file, format="PNG"))

@@ -97,23 +97,18 @@ def save_latent_map(
     if points.shape[1] > 2:
         mean, axes_of, explained = principal_axes(points)
         points = (points - mean) @ axes_of.T
-        names = [
-            f"principal axis {i + 1} ({100 * share:.0f} % of the variance)"
-            for i, share in enumerate(explained)
-        ]
+        names = [f"principal axis {i + 1} ({100 * share:.0f} % of the variance)" for i, share in enumerate(explained)]
     else:
         names = ["z₁", "z₂"]
     given = None if labels is None else as_array(labels, "labels")
     if given is not None and given.shape != points.shape[:1]:
         raise ValueError(f"labels: expected shape ({len(points)},), one for each point, got {given.shape}")
     by_class = given is not None and given.dtype.kind != "f"
-    classes = np.unique(given) if by_class else np.array([])
+    classes = np.unique(given) if given is not None and by_class else np.array([])
     if len(classes) > 20:
         raise ValueError(f"labels: {len(classes)} classes cannot be told apart by colour, at most 20 can")
     if class_names is not None and len(class_names) != len(classes):
-        raise ValueError(
-            f"class_names: expected {len(classes)} names, one for each class, got {len(class_names)}"
-        )
+        raise ValueError(f"class_names: expected {len(classes)} names, one for each class, got {len(class_names)}")
 
     figure = new_figure(7.2, 6)
     axes = figure.add_subplot()
@@ -237,9 +232,7 @@ def save_manifold(
         decoded = decode(Tensor(move(points.astype(get_default_dtype()), get_default_device())))
     tiles = to_pixels(decoded, "decode(z)", value_range)
     if len(tiles) != n * n:
-        raise ValueError(
-            f"decode(z): expected {n * n} images, one for each of n² = {n}² points, got {len(tiles)}"
-        )
+        raise ValueError(f"decode(z): expected {n * n} images, one for each of n² = {n}² points, got {len(tiles)}")
 
     _, h, w, _ = tiles.shape
     scale = scale or max(1, round(800 / (n * max(h, w))))
@@ -249,11 +242,9 @@ def save_manifold(
     framed[:, rim : rim + h, rim : rim + w] = enlarge(tiles, scale)
     h, w = h + 2 * rim, w + 2 * rim
     mosaic = framed.reshape(n, n, h, w, 3).transpose(0, 2, 1, 3, 4).reshape(n * h, n * w, 3)
-    # The axes cover exactly as many pixels as the mosaic has, so that no pixel is resampled.
-    left, right, bottom, top = 115, 25, 80, 70 if title else 25
-    width, height = left + n * w + right, bottom + n * h + top
-    figure = new_figure(width / 150, height / 150, layout=None)
-    plot = figure.add_axes((left / width, bottom / height, n * w / width, n * h / height))
+    left, right, bottom, top = 115, 25, 80, 70 if title else 25  # pixels
+    figure = new_figure(1, 1, layout=None)
+    plot = figure.add_axes((0, 0, 1, 1))
     plain_axes(plot, xlabel or "z₁", ylabel or "z₂", title, grid="")
     if quantiles:
         extent = (
@@ -264,14 +255,20 @@ def save_manifold(
         )  # unevenly spaced coordinates: count cells, and name some of them
         half = np.linspace(0, (n - 1) // 2, min(3, (n + 1) // 2)).round().astype(int)
         ticks = np.unique(np.concatenate([half, n - 1 - half]))
-        plot.set_xticks(ticks, [f"{xs[t]:.2g}".replace("-", "−") for t in ticks])
-        plot.set_yticks(ticks, [f"{ys[t]:.2g}".replace("-", "−") for t in ticks])
+        plot.set_xticks(ticks, [_short(xs[t]) for t in ticks])
+        plot.set_yticks(ticks, [_short(ys[t]) for t in ticks])
     else:
         dx, dy = (xs[1] - xs[0]) / 2, (ys[1] - ys[0]) / 2
         extent = (xs[0] - dx, xs[-1] + dx, ys[0] - dy, ys[-1] + dy)
     plot.imshow(mosaic, extent=extent, interpolation="nearest", aspect="auto")
     plot.spines[:].set_visible(False)
     plot.tick_params(color=FAINT, labelsize=10)
+    for _ in range(2):  # the second time with room for labels that turned out wider than the margin
+        width, height = left + n * w + right, bottom + n * h + top
+        figure.set_size_inches(width / figure.dpi, height / figure.dpi)
+        # The axes cover exactly as many pixels as the mosaic has, so that no pixel is resampled.
+        plot.set_position((left / width, bottom / height, n * w / width, n * h / height))
+        left += max(0, round(10 - plot.get_tightbbox(figure.canvas.get_renderer()).x0))
     return save_figure(path, figure)
 
 
@@ -281,3 +278,8 @@ def _spaced(low: float, high: float, n: int, quantiles: bool) -> np.ndarray:
         return np.linspace(low, high, n)
     normal = NormalDist()
     return np.array([normal.inv_cdf(p) for p in np.linspace(normal.cdf(low), normal.cdf(high), n)])
+
+
+def _short(value: float) -> str:
+    """Two digits, a proper minus sign, and no rounding error that looks like a number."""
+    return f"{round(value, 9) + 0.0:.2g}".replace("-", "−")

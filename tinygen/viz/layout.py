@@ -46,9 +46,7 @@ def layered_layout(
     routes: list[list[int]] = []
     for start, end in edges:
         if layers[start] <= layers[end]:
-            raise ValueError(
-                f"edge {start} → {end} does not point downwards: layer {layers[start]} → {layers[end]}"
-            )
+            raise ValueError(f"edge {start} → {end} does not point downwards: layer {layers[start]} → {layers[end]}")
         route = [start]
         for layer in range(layers[start] - 1, layers[end], -1):
             route.append(len(row_of))
