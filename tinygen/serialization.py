@@ -162,7 +162,7 @@ def read_file(f: str | os.PathLike[str], map_location: str | None = None) -> tup
             with zipfile.ZipFile(file) as archive:
                 metadata = _read_metadata(archive, path)
                 reader = _Reader(archive, target)
-                content = reader.decode(metadata["content"], 0)
+                content = reader.decode(metadata["content"])
                 reader.finish()
                 return str(metadata["kind"]), content
         except (CheckpointError, DeviceError, MemoryError):
@@ -356,27 +356,25 @@ class _Reader:
         if self.unread:
             raise ValueError(f"the metadata does not mention the member {min(self.unread)}")
 
-    def decode(self, node: Any, depth: int) -> Any:
-        if depth > _DEEPEST + 2:
-            raise ValueError(f"values are nested deeper than {_DEEPEST} levels")
+    def decode(self, node: Any) -> Any:
         if isinstance(node, list):
-            return [self.decode(v, depth + 1) for v in node]
+            return [self.decode(v) for v in node]
         if not isinstance(node, dict):
             return node
         tag = next(iter(node), "")
         if not tag.startswith("$"):
-            return {key: self.decode(v, depth + 1) for key, v in node.items()}
+            return {key: self.decode(v) for key, v in node.items()}
         body = node[tag]
         if tag == "$tuple":
-            return tuple(self.decode(v, depth + 1) for v in body)
+            return tuple(self.decode(v) for v in body)
         if tag == "$dict":
-            return {self.decode(key, depth + 1): self.decode(v, depth + 1) for key, v in body}
+            return {self.decode(key): self.decode(v) for key, v in body}
         if tag == "$int":
             return int(body, 16)
         if tag == "$float":
             return struct.unpack(">d", bytes.fromhex(body))[0]
         if tag == "$complex":
-            real, imag = (self.decode(v, depth + 1) for v in body)
+            real, imag = (self.decode(v) for v in body)
             return complex(real, imag)
         if tag in ("$tensor", "$array", "$scalar"):
             array = self._array(node, body)

@@ -137,6 +137,18 @@ def test_equal_values_give_equal_bytes(tmp_path):
     for name in ("a", "b"):
         save(typical(np.random.default_rng(2)), tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a") as archive:
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_keys_that_look_alike_in_a_file_system_stay_apart(tmp_path):
+    value = {key: np.full(2, i) for i, key in enumerate(["é", "ü", "a", "A", "a~2", "..", ".", "x/y", "x_y"])}
+    value["deep"] = {"..": {"z": np.ones(1)}}
+    assert bits(roundtrip(value, tmp_path)) == bits(value)
+    with zipfile.ZipFile(tmp_path / "value.npz") as archive:
+        names = archive.namelist()
+    assert len({name.lower() for name in names}) == len(names)
+    assert all(".." not in name.split("/") and name.isascii() for name in names)
 
 
 def test_a_gpu_entry_needs_a_gpu_or_map_location(tmp_path, monkeypatch):
