@@ -1,0 +1,132 @@
+"""tinygen: a deep-learning framework from scratch, on NumPy and CuPy.
+
+``import tinygen as tg`` gives tensors and functions under PyTorch's names; ``tg.nn``, ``tg.optim``, ``tg.models``,
+``tg.data``, ``tg.training`` and ``tg.viz`` build on them.
+"""
+
+from tinygen import methods as _methods  # hangs the ops on Tensor
+from tinygen import testing
+from tinygen.autograd import grad
+from tinygen.backend import (
+    DeviceError,
+    device,
+    float16,
+    float32,
+    float64,
+    get_default_device,
+    get_default_dtype,
+    int32,
+    int64,
+    set_default_device,
+    set_default_dtype,
+    uint8,
+)
+from tinygen.backend import bool_ as bool
+from tinygen.creation import (
+    arange,
+    as_tensor,
+    eye,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from tinygen.op import op
+from tinygen.ops.elementwise import (
+    abs,
+    add,
+    ceil,
+    clamp,
+    cos,
+    div,
+    eq,
+    erf,
+    exp,
+    expm1,
+    floor,
+    ge,
+    gt,
+    isfinite,
+    isnan,
+    le,
+    log,
+    log1p,
+    logical_not,
+    lt,
+    maximum,
+    minimum,
+    mul,
+    ne,
+    neg,
+    pow,
+    reciprocal,
+    round,
+    rsqrt,
+    sigmoid,
+    sign,
+    sin,
+    sqrt,
+    square,
+    sub,
+    tanh,
+    where,
+)
+from tinygen.ops.indexing import gather, index_select, masked_fill, scatter_add, tril, triu
+from tinygen.ops.matmul import einsum, matmul, outer
+from tinygen.ops.reduction import (
+    all,
+    amax,
+    amin,
+    any,
+    argmax,
+    argmin,
+    cumsum,
+    logsumexp,
+    max,
+    mean,
+    min,
+    norm,
+    prod,
+    std,
+    sum,
+    var,
+)
+from tinygen.ops.shape import (
+    broadcast_to,
+    cat,
+    chunk,
+    flatten,
+    flip,
+    moveaxis,
+    narrow,
+    permute,
+    reshape,
+    roll,
+    split,
+    squeeze,
+    stack,
+    transpose,
+    unbind,
+    unflatten,
+    unsqueeze,
+)
+from tinygen.random import (
+    Generator,
+    default_generator,
+    manual_seed,
+    rand,
+    rand_like,
+    randint,
+    randint_like,
+    randn,
+    randn_like,
+    randperm,
+)
+from tinygen.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
+
+__version__ = "0.1.0"

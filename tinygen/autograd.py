@@ -1,0 +1,289 @@
+"""The backward sweep: from ∂L/∂y of the results to ∂L/∂x of what they were made of.
+
+With y = f(x) and L a scalar, the chain rule read from the outside in is
+
+    ∂L/∂x = (∂y/∂x)ᵀ ∂L/∂y,        summed over every f that x went into,
+
+so each recorded step is visited once, after all the steps that used its result, and hands the product of its
+transposed Jacobian with the gradient it received (its vjp) to its arguments. Steps carry the number of their
+recording; taking them from the highest down is a reverse topological order.
+
+Source: Linnainmaa 1970; Griewank & Walther, *Evaluating Derivatives* (2008), ch. 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from tinygen.backend import array_module
+from tinygen.tensor import Node, Tensor, no_grad, recording, wrap, wrap_recorded
+
+Target = Node | Tensor  # what receives a gradient: a recorded step, or a leaf
+
+
+def backward(
+    tensor: Tensor,
+    gradient: Any = None,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Add ∂(tensor)/∂x to ``x.grad`` of every leaf x that the tensor was made of.
+
+    Args:
+        tensor: the result to differentiate; one number, unless ``gradient`` is given.
+        gradient: g = ∂L/∂tensor, of the tensor's shape and dtype; 1 where omitted.
+        retain_graph: keep the graph, so that it can be swept again.
+        create_graph: refused: ``x.grad`` would hold the graph that holds x, a cycle that is never freed.
+            :func:`tinygen.grad` has it.
+        inputs: only add to these leaves.
+
+    Raises:
+        RuntimeError: the tensor does not require grad; it has more numbers than one and no gradient is given;
+            its graph was freed by an earlier sweep; or a tensor in it was written to since.
+        NotImplementedError: create_graph.
+
+    Source: ``torch.Tensor.backward``.
+    """
+    if create_graph:
+        raise NotImplementedError(
+            "backward(create_graph=True) would make x.grad hold the graph that holds x; "
+            "use tg.grad(outputs, inputs, create_graph=True), which returns the gradients"
+        )
+    wanted = None
+    if inputs is not None:
+        wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        for i, leaf in enumerate(wanted):
+            if leaf._node is not None or not leaf._tracked:
+                raise RuntimeError(f"backward: inputs[{i}] is not a leaf that requires grad")
+    found = _sweep([(tensor, _seed(tensor, gradient, "backward"))], wanted, retain_graph, False)
+    for leaf, g in found.items():
+        assert isinstance(leaf, Tensor)
+        with no_grad():
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+
+Tensor.backward = backward  # type: ignore[attr-defined]
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients Σ_k ⟨g_k, ∂outputs_k/∂inputs_i⟩, without touching any ``.grad``.
+
+    Args:
+        outputs: the tensors to differentiate.
+        inputs: the tensors with respect to which, leaves or not.
+        grad_outputs: g_k for each output; 1 for outputs of one number where omitted.
+        retain_graph: keep the graph for another sweep; as ``create_graph`` where omitted.
+        create_graph: record the sweep, so that the gradients can be differentiated again.
+        allow_unused: return None for an input that the outputs do not depend on, instead of raising.
+
+    Returns:
+        One gradient for each input, of its shape and dtype; no two share memory.
+
+    Raises:
+        RuntimeError: an output or input does not require grad, an input was not used, or as in ``backward``.
+        ValueError: the number of grad_outputs differs from the number of outputs.
+
+    Source: ``torch.autograd.grad``.
+    """
+    results = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if grad_outputs is None:
+        given = [None] * len(results)
+    else:
+        given = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    if len(given) != len(results):
+        raise ValueError(f"grad: {len(results)} outputs, but {len(given)} grad_outputs")
+    for i, x in enumerate(wanted):
+        if not x._tracked:
+            raise RuntimeError(f"grad: inputs[{i}], of shape {x.shape}, does not require grad")
+    seeds = [(y, _seed(y, g, f"grad: outputs[{i}]")) for i, (y, g) in enumerate(zip(results, given, strict=True))]
+    retain = create_graph if retain_graph is None else retain_graph
+    found = _sweep(seeds, wanted, retain, create_graph)
+    answer: list[Tensor | None] = []
+    used: set[int] = set()
+    for i, x in enumerate(wanted):
+        g = found.get(x._node or x)
+        if g is None and not allow_unused:
+            raise RuntimeError(
+                f"grad: inputs[{i}], of shape {x.shape}, was not used to compute the outputs; "
+                "pass allow_unused=True to get None for it"
+            )
+        if g is not None and id(g) in used:
+            g = g.clone()
+        used.add(id(g))
+        answer.append(g)
+    return tuple(answer)
+
+
+def _seed(tensor: Tensor, g: Any, who: str) -> Tensor:
+    """The gradient that a sweep starts from, checked."""
+    if not tensor._tracked:
+        raise RuntimeError(
+            f"{who}: this tensor of shape {tensor.shape} does not require grad: nothing it was made of has "
+            "requires_grad=True, or it was made under no_grad"
+        )
+    if g is None:
+        if tensor.data.size != 1:
+            raise RuntimeError(
+                f"{who}: a tensor of shape {tensor.shape} is not one number; reduce it, for example with "
+                ".sum(), or pass the gradient ∂L/∂(this tensor)"
+            )
+        return wrap(array_module(tensor.data).ones_like(tensor.data))
+    g = g if isinstance(g, Tensor) else wrap(array_module(tensor.data).asarray(g, dtype=tensor.dtype))
+    if g.shape != tensor.shape or g.dtype != tensor.dtype:
+        raise RuntimeError(
+            f"{who}: the gradient has shape {g.shape} and dtype {g.dtype}, the tensor shape {tensor.shape} "
+            f"and dtype {tensor.dtype}; they must agree"
+        )
+    return g
+
+
+def _sweep(
+    seeds: list[tuple[Tensor, Tensor]], wanted: list[Tensor] | None, retain: bool, create: bool
+) -> dict[Target, Tensor]:
+    """The gradients of the wanted targets (of every leaf, where wanted is None)."""
+    keep: set[Target] | None = None
+    useful: set[Target] | None = None
+    if wanted is not None:
+        keep = {x._node or x for x in wanted}
+        useful = _useful([y for y, _ in seeds], keep)
+    token = recording.set(create)
+    try:
+        return _run(seeds, keep, useful, retain, create)
+    finally:
+        recording.reset(token)
+
+
+def _useful(outputs: list[Tensor], keep: set[Target]) -> set[Target]:
+    """Every target from which one that is to be kept can be reached: the only ones worth visiting."""
+    nodes: set[Node] = set()
+    stack = [y._node for y in outputs if y._node is not None]
+    while stack:
+        node = stack.pop()
+        if node not in nodes:
+            nodes.add(node)
+            stack.extend(target for target in _edges(node) if type(target) is Node)
+    useful: set[Target] = set(keep)
+    for node in sorted(nodes, key=lambda node: node.number):
+        if any(target in useful for target in _edges(node)):
+            useful.add(node)
+    return useful
+
+
+def _edges(node: Node) -> list[Target]:
+    if node.edges is None:
+        raise RuntimeError(
+            f"the graph behind {node!r} was freed by an earlier backward sweep; "
+            "pass retain_graph=True to the first one to sweep it twice"
+        )
+    return node.edges
+
+
+def _run(
+    seeds: list[tuple[Tensor, Tensor]],
+    keep: set[Target] | None,
+    useful: set[Target] | None,
+    retain: bool,
+    create: bool,
+) -> dict[Target, Tensor]:
+    pending: dict[Target, Tensor] = {}  # gradients received so far
+    summed: set[Target] = set()  # whose pending gradient is a sum made here, which may be added to in place
+    heap: list[tuple[int, Node]] = []
+    found: dict[Target, Tensor] = {}
+
+    def deliver(target: Target, g: Tensor, shared: bool) -> None:
+        if target not in pending:
+            if type(target) is Node:
+                heappush(heap, (-target.number, target))
+            if shared and (type(target) is not Node if keep is None else target in keep):
+                g = g.clone()  # a view, or an array that another tensor holds too: no gradient is ever shared
+            pending[target] = g
+        elif target in summed:
+            pending[target].data += g.data
+        else:
+            pending[target] = pending[target] + g
+            if not create:
+                summed.add(target)
+
+    for tensor, g in seeds:
+        deliver(tensor._node or tensor, g, True)
+    while heap:
+        node = heappop(heap)[1]
+        g = pending.pop(node)
+        if keep is not None and node in keep:
+            found[node] = g
+        if useful is not None and node not in useful:
+            continue
+        edges, saved = _edges(node), _unpack(node)
+        incoming = g.data
+        for (rule, picks), target in zip(node.rules, edges, strict=True):
+            if useful is None or target in useful:
+                result = rule(g, *[saved[pick] for pick in picks])
+                if type(target) is not Node and target._written > node.number:  # type: ignore[union-attr]
+                    _complain_written(node, target)
+                result = _checked(result, target, node)
+                array = result.data
+                fresh = array.base is None and array is not incoming
+                deliver(target, result, not fresh or type(target) is Node or _holds(saved, array))
+        if not retain:
+            node.edges, node.saved = None, {}
+        del edges, saved, g, incoming
+    for target, g in pending.items():
+        if keep is None or target in keep:
+            found[target] = g
+    return found
+
+
+def _unpack(node: Node) -> dict[int, Any]:
+    """What the node saved: its result as a Tensor again, and everything else seen not to have changed."""
+    saved = node.saved
+    result = len(node.op.arguments)
+    if result in saved:
+        saved = dict(saved)
+        saved[result] = wrap_recorded(saved[result], node)
+    for value in saved.values():
+        if isinstance(value, Tensor) and value._written > node.number:
+            _complain_written(node, value)
+    return saved
+
+
+def _complain_written(node: Node, value: Any) -> None:
+    raise RuntimeError(
+        f"backward through {node!r}: a tensor of shape {value.shape} that it used was written to in place since "
+        "(an optimiser step, x[i] = v, copy_ or load_state_dict), so its derivative would be wrong; "
+        "run backward before the write, or compute the result again after it"
+    )
+
+
+def _holds(saved: dict[int, Any], array: Any) -> bool:
+    return any(isinstance(value, Tensor) and value.data is array for value in saved.values())
+
+
+def _checked(g: Any, target: Target, node: Node) -> Tensor:
+    """g in the shape and dtype of its target; where the op broadcasts, brought to them."""
+    if not isinstance(g, Tensor):
+        raise TypeError(
+            f"a vjp of {node.op.name} returned {type(g).__name__}; it must return a Tensor, computed by ops"
+        )
+    shape, dtype = target.shape, target.dtype
+    if node.op.broadcast:
+        if g.data.shape != shape:
+            g = g.sum_to_size(shape)
+        if g.data.dtype != dtype:
+            g = g.to(dtype)
+    if g.data.shape != shape or g.data.dtype != dtype:
+        raise RuntimeError(
+            f"a vjp of {node.op.name} returned a gradient of shape {g.shape} and dtype {g.dtype} for an argument "
+            f"of shape {tuple(shape)} and dtype {dtype}"
+        )
+    return g

@@ -1,0 +1,259 @@
+"""Which array library an array belongs to, where it lives, and what type its numbers have.
+
+tinygen computes with whatever array it is handed: a NumPy array is computed by NumPy on the CPU, a CuPy array
+by CuPy on the GPU. Nothing is swapped globally. This file is the only place that knows both libraries by
+name; everything above it asks :func:`array_module`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+# ---------------------------------------------------------------------------------------------- dtypes
+
+float16 = np.dtype("float16")
+float32 = np.dtype("float32")
+float64 = np.dtype("float64")
+int32 = np.dtype("int32")
+int64 = np.dtype("int64")
+uint8 = np.dtype("uint8")
+bool_ = np.dtype("bool")
+
+_default_dtype: ContextVar[np.dtype] = ContextVar("default_dtype", default=float32)
+
+
+def get_default_dtype() -> np.dtype:
+    """The floating dtype that Python numbers become: float32 unless :func:`set_default_dtype` said otherwise."""
+    return _default_dtype.get()
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """Set the floating dtype that Python numbers become.
+
+    Args:
+        dtype: ``tg.float16``, ``tg.float32`` or ``tg.float64``.
+
+    Raises:
+        TypeError: dtype is not one of the three.
+
+    Source: ``torch.set_default_dtype``.
+    """
+    dtype = as_dtype(dtype)
+    if dtype not in (float16, float32, float64):
+        raise TypeError(f"set_default_dtype: expected float16, float32 or float64, got {dtype}")
+    _default_dtype.set(dtype)
+
+
+def as_dtype(dtype: Any) -> np.dtype:
+    """Read a dtype given as ``tg.float32``, a NumPy dtype or type, a string, or a Python type.
+
+    ``float`` means the default dtype, as Python numbers do; ``int`` is int64 and ``bool`` is bool.
+
+    Raises:
+        TypeError: it is none of these, or a type that holds no numbers.
+    """
+    if dtype is float:
+        return get_default_dtype()
+    try:
+        result = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"expected a dtype such as tg.float32 or 'int64', got {dtype!r}") from error
+    if result.kind not in "biufc":
+        raise TypeError(f"expected a numeric dtype such as tg.float32, got {result}")
+    return result
+
+
+# --------------------------------------------------------------------------------------------- devices
+
+
+class DeviceError(RuntimeError):
+    """Arrays on different devices met in one operation, or a device that is not there was asked for."""
+
+
+class device(str):
+    """A place where arrays live: ``"cpu"``, ``"cuda"`` (the current GPU) or ``"cuda:1"``.
+
+    It is a string, so it prints and compares as one; ``type`` and ``index`` are its two parts (index is None
+    for ``"cpu"`` and ``"cuda"``).
+
+    Raises:
+        ValueError: the name is none of these.
+
+    Source: ``torch.device``.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, name: str = "cpu", index: int | None = None) -> device:
+        text = str(name) if index is None else f"{name}:{index}"
+        kind, _, number = text.partition(":")
+        if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+            raise ValueError(f'device: expected "cpu", "cuda" or "cuda:N", got {text!r}')
+        return super().__new__(cls, "cpu" if kind == "cpu" else text)
+
+    @property
+    def type(self) -> str:
+        """``"cpu"`` or ``"cuda"``."""
+        return self.partition(":")[0]
+
+    @property
+    def index(self) -> int | None:  # type: ignore[override]
+        """The GPU's number, or None where none was named."""
+        number = self.partition(":")[2]
+        return int(number) if number else None
+
+
+CPU = device("cpu")
+_default_device: ContextVar[device] = ContextVar("default_device", default=CPU)
+
+
+def get_default_device() -> device:
+    """The device on which tensors are made when none is named."""
+    return _default_device.get()
+
+
+def set_default_device(name: str) -> None:
+    """Set the device on which tensors are made when none is named.
+
+    Raises:
+        DeviceError: a GPU is asked for and cannot be used (the message says why).
+        ValueError: the name is not a device's.
+
+    Source: ``torch.set_default_device``.
+    """
+    target = device(name)
+    module_for(target)
+    _default_device.set(target)
+
+
+# ------------------------------------------------------------------------------------ array libraries
+
+# array type → (the module that computes with it, the kind of device it lives on)
+_libraries: dict[type, tuple[Any, str]] = {np.ndarray: (np, "cpu"), np.memmap: (np, "cpu")}
+
+
+def register_library(array_type: type, module: Any, device_type: str) -> None:
+    """Teach tinygen another array library: arrays of ``array_type`` are computed by ``module``.
+
+    Args:
+        array_type: the class of its arrays.
+        module: a module with NumPy's names.
+        device_type: ``"cpu"`` or ``"cuda"``; what ``Tensor.device`` reports.
+    """
+    _libraries[array_type] = (module, device_type)
+
+
+def _library_of(array: Any) -> tuple[Any, str]:
+    found = _libraries.get(type(array))
+    if found is None:
+        for base in type(array).__mro__:
+            if base in _libraries:
+                found = _libraries[base]
+            elif base.__module__.partition(".")[0] == "cupy" and base.__name__ == "ndarray":
+                found = (importlib.import_module("cupy"), "cuda")
+            if found is not None:
+                _libraries[type(array)] = found
+                break
+    if found is None:
+        raise TypeError(
+            f"expected a NumPy or CuPy array, got {type(array).__module__}.{type(array).__name__}; "
+            "wrap Python numbers and lists with tg.tensor(...)"
+        )
+    return found
+
+
+def array_module(array: Any) -> Any:
+    """The library that computes with ``array``: the module ``numpy`` or ``cupy``.
+
+    Raises:
+        TypeError: ``array`` is neither library's.
+    """
+    if type(array) is np.ndarray:
+        return np
+    return _library_of(array)[0]
+
+
+def is_array(value: Any) -> bool:
+    """Whether ``value`` is an array of a library that tinygen computes with."""
+    if type(value) in _libraries:
+        return True
+    try:
+        _library_of(value)
+    except TypeError:
+        return False
+    return True
+
+
+def device_of(array: Any) -> device:
+    """The device on which ``array`` lives."""
+    if type(array) is np.ndarray:
+        return CPU
+    _, kind = _library_of(array)
+    if kind == "cpu":
+        return CPU
+    return device(f"cuda:{array.device.id}")
+
+
+def cupy_problem() -> str | None:
+    """Why CuPy cannot be used here, as a sentence that says what to do; None where it can be."""
+    if importlib.util.find_spec("cupy") is None:
+        return (
+            "CuPy is not installed; for a GPU install it with "
+            'python -m pip install "tinygen[cuda12x]" (or cuda13x, to match the driver)'
+        )
+    try:
+        cupy: Any = importlib.import_module("cupy")
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy raises its own types, which exist only once it can be imported
+        return f"CuPy is installed but no GPU can be used: {error}"
+    return None if count > 0 else "CuPy is installed but no GPU was found"
+
+
+def module_for(name: str) -> Any:
+    """The array library of a device: NumPy for ``"cpu"``, CuPy for ``"cuda"``.
+
+    Raises:
+        DeviceError: a GPU is asked for, and CuPy is missing or finds none.
+    """
+    target = device(name)
+    if target.type == "cpu":
+        return np
+    for module, kind in _libraries.values():
+        if kind == "cuda":
+            return module
+    problem = cupy_problem()
+    if problem is not None:
+        raise DeviceError(f'device "{target}" was asked for, but {problem}')
+    cupy: ModuleType = importlib.import_module("cupy")
+    _libraries[cupy.ndarray] = (cupy, "cuda")
+    return cupy
+
+
+def move(array: Any, name: str) -> Any:
+    """``array`` on another device; the same array where it is there already.
+
+    Raises:
+        DeviceError: the device cannot be used.
+    """
+    target = device(name)
+    here = device_of(array)
+    if here == target or (target.type == here.type and target.index is None):
+        return array
+    if target.type == "cpu":
+        return array.get()
+    module = module_for(target)
+    if target.index is None:
+        return module.asarray(array)
+    with module.cuda.Device(target.index):
+        return module.asarray(array)
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """``array`` as a NumPy array: itself on the CPU, a copy from the GPU."""
+    return array if isinstance(array, np.ndarray) else move(array, "cpu")

@@ -1,0 +1,1 @@
+"""Fast versions of what :mod:`tinygen.ops` defines."""

@@ -1,0 +1,172 @@
+"""Picking numbers out by position, and putting them back.
+
+Picking is y = P x with one 1 in each row of P; its adjoint Pᵀ adds each number back to the place it came from.
+A place that was picked twice receives both gradients: "put" means add, never overwrite. The two ops
+
+    getitem(x, index)  and  put(g, index, shape)
+
+are each other's vjp, and everything else here is made of them. Source: ``torch.NAME``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen.backend import array_module
+from tinygen.op import op
+from tinygen.ops.elementwise import where
+from tinygen.ops.shape import normal_dim
+from tinygen.tensor import Tensor, raw_index
+
+
+@op
+def _getitem(input, index):
+    """y = x[index].    ∂L/∂x = g added into zeros at the places that index names."""
+    return input[index]
+
+
+@_getitem.vjp("input")
+def _(g, input_shape, index):
+    return _put(g, index, input_shape)
+
+
+@op
+def _put(input, index, shape):
+    """y = zeros of a shape, y[index] += x.    ∂L/∂x = g[index]."""
+    xp = array_module(input)
+    y = xp.zeros(shape, dtype=input.dtype)
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(hasattr(part, "dtype") and part.dtype.kind in "iu" and part.ndim for part in parts):
+        xp.add.at(y, index, input)  # a place may be named twice
+    else:
+        y[index] = input
+    return y
+
+
+@_put.vjp("input")
+def _(g, index):
+    return _getitem(g, index)
+
+
+def getitem(input: Tensor, index: Any) -> Tensor:
+    """``x[index]``: integers, slices, None, …, integer and boolean arrays, Tensors among them.
+
+    ∂L/∂x = g added into zeros at the places that ``index`` names, twice where it names one twice.
+
+    Raises:
+        IndexError: the index does not fit the shape.
+    """
+    return _getitem(input, _readable(index, input.data))
+
+
+def put(input: Tensor, index: Any, shape: tuple[int, ...]) -> Tensor:
+    """Zeros of a shape with x added at ``index``: the adjoint of :func:`getitem`.    ∂L/∂x = g[index]."""
+    return _put(input, _readable(index, input.data), tuple(shape))
+
+
+def _readable(index: Any, data: Any) -> Any:
+    """The index in raw arrays of the tensor's library, lists made into arrays.
+
+    Raises:
+        IndexError: an array in it is neither integer nor boolean.
+    """
+    index = raw_index(index)
+    parts = []
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, list):
+            part = array_module(data).asarray(np.asarray(part) if part else np.zeros(0, dtype="int64"))
+        if hasattr(part, "dtype") and part.dtype.kind not in "biu":
+            raise IndexError(f"x[index]: an index is integer or boolean, this one is {part.dtype}")
+        parts.append(part)
+    return tuple(parts)
+
+
+def _grid(index: Any, dim: int, who: str, shape: tuple[int, ...]) -> tuple:
+    """The index expression that reads x[i₀, …, index[i₀, …], …], index in place ``dim``.
+
+    Raises:
+        ValueError: the index has another number of axes, or is longer than x in another axis than dim.
+    """
+    if index.ndim != len(shape) or any(
+        n > m for d, (n, m) in enumerate(zip(index.shape, shape, strict=True)) if d != dim
+    ):
+        raise ValueError(
+            f"{who}: index of shape {index.shape} does not fit x of shape {shape}: it needs as many axes, and "
+            f"none but axis {dim} may be longer"
+        )
+    xp = array_module(index)
+    grid = [xp.arange(n).reshape([n if k == d else 1 for k in range(index.ndim)]) for d, n in enumerate(index.shape)]
+    grid[dim] = index
+    return tuple(grid)
+
+
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """y[i, j, …] = x[i, …, index[i, j, …], …], the index standing in place ``dim``.
+
+    ∂L/∂x = g added back at those places (``scatter_add``).
+
+    Shapes: index (*), of as many axes as x, nowhere but in ``dim`` longer than x → y as index.
+
+    Raises:
+        ValueError: the index does not fit.
+        IndexError: it is not integer, or (on the CPU) points outside x.
+    """
+    dim = normal_dim(dim, input.ndim, "gather") if input.ndim else 0
+    if input.ndim == 0:
+        return getitem(input.reshape(1), index)
+    return getitem(input, _grid(index.data, dim, "gather", input.shape))
+
+
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """y = x, with y[i, …, index[i, j, …], …] += src[i, j, …]: the adjoint of :func:`gather` in src.
+
+    ∂L/∂x = g,  ∂L/∂src = gather(g, dim, index).
+
+    Raises:
+        ValueError: index does not fit x, or src is smaller than index.
+    """
+    dim = normal_dim(dim, input.ndim, "scatter_add")
+    if src.ndim != index.ndim or any(m < n for n, m in zip(index.shape, src.shape, strict=True)):
+        raise ValueError(f"scatter_add: src of shape {src.shape} is smaller than index of shape {index.shape}")
+    src = getitem(src, tuple(slice(n) for n in index.shape))
+    return input + put(src, _grid(index.data, dim, "scatter_add", input.shape), input.shape)
+
+
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The slices of x at the places ``index`` along one axis.    ∂L/∂x = g added back, slice by slice.
+
+    Shapes: index (k) → axis ``dim`` of y has length k.
+
+    Raises:
+        ValueError: index has more axes than one.
+    """
+    if index.ndim > 1:
+        raise ValueError(f"index_select: expected an index of one axis, got shape {index.shape}")
+    dim = normal_dim(dim, input.ndim, "index_select")
+    return getitem(input, (slice(None),) * dim + (index.reshape(-1),))
+
+
+def masked_fill(input: Tensor, mask: Tensor, value: float) -> Tensor:
+    """x with ``value`` wherever the mask holds.    ∂L/∂x = g where it does not, else 0."""
+    return where(mask, value, input)
+
+
+def _tri(input: Tensor, diagonal: int, lower: bool) -> Tensor:
+    if input.ndim < 2:
+        raise ValueError(f"tril, triu: expected at least two axes, got shape {input.shape}")
+    xp = array_module(input.data)
+    n, m = input.shape[-2:]
+    offset = xp.arange(m) - xp.arange(n)[:, None]
+    return where(Tensor(offset <= diagonal if lower else offset >= diagonal), input, 0)
+
+
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    """x where column − row ≤ diagonal, else 0, in the last two axes.    ∂L/∂x = tril(g)."""
+    return _tri(input, diagonal, True)
+
+
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    """x where column − row ≥ diagonal, else 0, in the last two axes.    ∂L/∂x = triu(g)."""
+    return _tri(input, diagonal, False)
