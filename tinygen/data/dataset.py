@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.data.draws import HostDraws
+from tinygen.random import Generator
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
@@ -42,17 +45,13 @@ class Dataset:
                 "convert first, for example images.astype(np.float32) / 255"
             )
         if x.ndim == 0:
-            raise ValueError(
-                f"Dataset {self.name!r}: x must have a first axis that counts examples, got shape ()"
-            )
+            raise ValueError(f"Dataset {self.name!r}: x must have a first axis that counts examples, got shape ()")
         _set(self, "x", _read_only(x))
         _set(self, "classes", tuple(str(c) for c in self.classes))
         if y is None:
             return
         if not isinstance(y, np.ndarray) or not np.issubdtype(y.dtype, np.integer):
-            raise TypeError(
-                f"Dataset {self.name!r}: y must be an integer NumPy array or None, got {_describe(y)}"
-            )
+            raise TypeError(f"Dataset {self.name!r}: y must be an integer NumPy array or None, got {_describe(y)}")
         if y.shape != (len(x),):
             raise ValueError(
                 f"Dataset {self.name!r}: x holds {len(x)} examples (shape {x.shape}), so y must have "
@@ -126,7 +125,7 @@ class Dataset:
         x, y = self[index]
         return Dataset(x, y, self.name if name is None else name, self.classes)
 
-    def split(self, lengths: Sequence[float], rng: Any = None) -> tuple[Dataset, ...]:
+    def split(self, lengths: Sequence[float], rng: Generator | None = None) -> tuple[Dataset, ...]:
         """Cut into parts that together hold every example exactly once.
 
         Args:
@@ -136,11 +135,12 @@ class Dataset:
 
         Raises:
             ValueError: lengths are empty, negative, or do not sum to N (or to 1).
+            TypeError: rng is not a ``tg.Generator``.
 
         Source: ``torch.utils.data.random_split``.
         """
         sizes = _sizes(list(lengths), len(self), self.name)
-        order = np.arange(len(self)) if rng is None else _host(rng.permutation(len(self)))
+        order = np.arange(len(self)) if rng is None else HostDraws(rng).permutation(len(self))
         ends = np.cumsum([0, *sizes])
         return tuple(
             self.subset(order[a:b], f"{self.name}[part {i + 1} of {len(sizes)}]")
@@ -175,17 +175,11 @@ def stratified_test_mask(labels: np.ndarray, n_test: int) -> np.ndarray:
 
 def _sizes(lengths: list[float], n: int, name: str) -> list[int]:
     """Whole part sizes from the two forms that split() takes."""
-    if not lengths or any(
-        not isinstance(v, (int, float, np.integer, np.floating)) or not v >= 0 for v in lengths
-    ):
-        raise ValueError(
-            f"split of {name!r}: lengths must be non-negative numbers, at least one, got {lengths}"
-        )
+    if not lengths or any(not isinstance(v, (int, float, np.integer, np.floating)) or not v >= 0 for v in lengths):
+        raise ValueError(f"split of {name!r}: lengths must be non-negative numbers, at least one, got {lengths}")
     if all(isinstance(v, (int, np.integer)) for v in lengths) and sum(lengths) == n:
         return [int(v) for v in lengths]
-    if any(isinstance(v, (float, np.floating)) for v in lengths) and math.isclose(
-        sum(lengths), 1, abs_tol=1e-9
-    ):
+    if any(isinstance(v, (float, np.floating)) for v in lengths) and math.isclose(sum(lengths), 1, abs_tol=1e-9):
         sizes = [math.floor(n * v + 1e-9) for v in lengths]
         for i in range(n - sum(sizes)):
             sizes[i % len(sizes)] += 1
@@ -207,11 +201,6 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _host(order: Any) -> np.ndarray:
-    """The permutation as a NumPy array, whichever array library drew it."""
-    return np.asarray(order.get() if hasattr(order, "get") else order)
 
 
 def _set(dataset: Dataset, field: str, value: Any) -> None:

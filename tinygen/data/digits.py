@@ -54,6 +54,5 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
             return archive["images"], archive["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataFileError(
-            f"{path}: expected the digits bundled with tinygen, but it cannot be read ({error}); "
-            "install tinygen again"
+            f"{path}: expected the digits bundled with tinygen, but it cannot be read ({error}); install tinygen again"
         ) from error

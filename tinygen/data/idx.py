@@ -23,7 +23,7 @@ import numpy as np
 
 from tinygen.data.errors import DataFileError
 
-DTYPES = {
+DTYPES: dict[int, np.dtype] = {
     0x08: np.dtype(">u1"),
     0x09: np.dtype(">i1"),
     0x0B: np.dtype(">i2"),
@@ -134,8 +134,7 @@ def _check_request(
         )
     if dtype is not None and stored.newbyteorder("=") != np.dtype(dtype):
         raise DataFileError(
-            f"{path}: expected {np.dtype(dtype).name} values, but it holds {stored.name}; "
-            "is it another data set?"
+            f"{path}: expected {np.dtype(dtype).name} values, but it holds {stored.name}; is it another data set?"
         )
 
 

@@ -127,9 +127,7 @@ def _read_pair(image_file: Path, label_file: Path) -> tuple[np.ndarray, np.ndarr
             "they belong to different sets: download both again"
         )
     if len(images) == 0:
-        raise DataFileError(
-            f"{image_file}: expected MNIST images, but the file holds none; download it again"
-        )
+        raise DataFileError(f"{image_file}: expected MNIST images, but the file holds none; download it again")
     if labels.max() > 9:
         raise DataFileError(
             f"{label_file}: expected labels 0..9, but label {labels.max()} occurs; is it another data "

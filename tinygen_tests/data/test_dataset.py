@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygen.data.dataset import Dataset, stratified_test_mask
+from tinygen.random import Generator
 
 
 def make(n=10, classes=("a", "b")):
@@ -95,7 +96,7 @@ def test_subset_by_slice_index_and_mask():
 def test_split_holds_every_example_once(lengths, shuffled):
     n = sum(lengths)
     d = Dataset(np.arange(n, dtype=np.float32)[:, None], np.arange(n))
-    parts = d.split(lengths, np.random.default_rng(0) if shuffled else None)
+    parts = d.split(lengths, Generator(0) if shuffled else None)
     assert [len(p) for p in parts] == lengths
     together = np.concatenate([p.y for p in parts])
     np.testing.assert_array_equal(np.sort(together) if shuffled else together, np.arange(n))

@@ -84,9 +84,7 @@ def test_the_next_mirror_is_used(server, tmp_path, first):
 
 
 def test_a_mirror_that_nobody_listens_on(server, tmp_path):
-    assert (
-        fetch("data.bin", SUM, tmp_path, ["http://127.0.0.1:9/", server + "/good/"]).read_bytes() == CONTENT
-    )
+    assert fetch("data.bin", SUM, tmp_path, ["http://127.0.0.1:9/", server + "/good/"]).read_bytes() == CONTENT
 
 
 def test_every_mirrors_failure_is_listed_and_nothing_is_left(server, tmp_path):

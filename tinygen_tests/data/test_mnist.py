@@ -49,9 +49,7 @@ def test_pixels_are_bytes_divided_by_255(tmp_path, idx_bytes):
     images = (np.arange(784) % 256).astype(np.uint8).reshape(1, 28, 28)
     (tmp_path / "t10k-images.idx3-ubyte").write_bytes(idx_bytes(images))
     (tmp_path / "t10k-labels.idx1-ubyte").write_bytes(idx_bytes(np.array([3], np.uint8)))
-    np.testing.assert_array_equal(
-        mnist(tmp_path, "test").x[:, 0], images.astype(np.float32) / np.float32(255)
-    )
+    np.testing.assert_array_equal(mnist(tmp_path, "test").x[:, 0], images.astype(np.float32) / np.float32(255))
 
 
 @pytest.mark.parametrize("sep", ["-", "."])
@@ -62,9 +60,7 @@ def test_either_naming_and_either_form(folder, sep, zipped, end):
         old = folder / f"t10k-{kind}-idx{d}-ubyte.gz"
         content = gzip.decompress(old.read_bytes())
         old.unlink()
-        (folder / f"t10k-{kind}{sep}idx{d}-ubyte{end}").write_bytes(
-            gzip.compress(content) if zipped else content
-        )
+        (folder / f"t10k-{kind}{sep}idx{d}-ubyte{end}").write_bytes(gzip.compress(content) if zipped else content)
     after = mnist(str(folder), "test")
     np.testing.assert_array_equal(after.x, before.x)
     np.testing.assert_array_equal(after.y, before.y)
@@ -135,9 +131,7 @@ def test_the_real_test_files():
     assert d.x.shape == (10000, 1, 28, 28)
     np.testing.assert_array_equal(d.y[:10], [7, 2, 1, 0, 4, 1, 4, 9, 5, 9])
     np.testing.assert_array_equal(np.bincount(d.y), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
-    np.testing.assert_allclose(
-        d.x.mean(dtype=np.float64), 0.13251, atol=1e-5
-    )  # the well-known mean of the test set
+    np.testing.assert_allclose(d.x.mean(dtype=np.float64), 0.13251, atol=1e-5)  # the well-known mean of the test set
 
 
 @real
