@@ -74,7 +74,6 @@ def save_histogram(
     if low == high:
         low, high = (low * 0.9, high * 1.1) if logx else (low - 0.5, high + 0.5)
     edges = np.geomspace(low, high, bins + 1) if logx else np.linspace(low, high, bins + 1)
-    edges[0], edges[-1] = low, high  # geomspace rounds, and the largest number must not fall out
 
     figure = new_figure(7.2, 4.2)
     axes = figure.add_subplot()

@@ -67,6 +67,7 @@ def test_gaps_are_counted_in_the_legend(figure):
     axes = figure[1].axes[0]
     assert "2 not drawn: not positive" in axes.get_legend().get_texts()[0].get_text()
     assert axes.get_yscale() == "log"
+    assert np.isnan(axes.lines[0].get_ydata()).tolist() == [False, True, True]
 
 
 def test_a_single_value_is_a_point(figure):

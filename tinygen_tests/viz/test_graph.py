@@ -117,6 +117,20 @@ def test_inputs_are_drawn_above_and_repeated_edges_counted(figures):
     assert texts["x"][1] == texts["w"][1] > texts["×2"][1] > texts["total"][1]
 
 
+def test_a_shortcut_does_not_lift_an_op_above_its_inputs(figures):
+    """x reaches the last op directly and through a longer way: its place is above the longer way."""
+    x = leaf(3)
+    y = x
+    for _ in range(3):
+        y = times(y, 2.0)
+    for result in (times(x, y), times(y, x)):
+        viz.save_graph("a.png", result, {"x": x})
+    for figure in figures:
+        texts = [(t.get_text(), t.get_position()[1]) for t in figure.axes[0].texts]
+        assert max(texts, key=lambda pair: pair[1])[0] == "x"
+        assert len({y for text, y in texts if text == "times"}) == 4
+
+
 def test_texts_fit_into_their_boxes_and_the_figure(figures):
     w = leaf(128, 64, 3, 3)
     viz.save_graph("a.png", total(times(w, w)), {"encoder.layers.0.convolution.weight": w}, title="gjpqy")

@@ -154,6 +154,10 @@ def test_quantiles_are_evenly_spaced_in_probability():
     assert coordinates[[0, -1]] == pytest.approx([-1.5, 2.0])
 
 
+def test_coordinates_are_written_shortly():
+    assert [latent._short(v) for v in (-1e-17, 0.0, -2.0, 0.8541, -123456.0)] == ["0", "0", "−2", "0.85", "−1.2e+05"]
+
+
 @pytest.mark.parametrize(("n", "scale", "shape"), [(3, 8, (8, 8)), (5, 3, (6, 4)), (4, None, (28, 28))])
 def test_a_manifold_shows_every_pixel_as_a_square(n, scale, shape, tmp_path):
     tiles = np.random.default_rng(0).integers(0, 256, (n * n, 3, *shape), dtype=np.uint8)
