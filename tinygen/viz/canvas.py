@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tinygen.backend import is_array, to_numpy
-from tinygen.serialization import whole_file
+from tinygen.files import whole_file
 from tinygen.tensor import Tensor
 
 INK = "#222222"
