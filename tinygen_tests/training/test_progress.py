@@ -1,0 +1,79 @@
+"""Progress: a bar in a terminal, few and plain lines elsewhere, nothing when switched off."""
+
+import builtins
+import io
+import sys
+
+import pytest
+
+from tinygen.training import progress
+from tinygen.training.progress import Progress, clock
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def go(total=40, start=0, stream=None, monkeypatch=None, enabled=True):
+    monkeypatch.setattr(sys, "stderr", stream)
+    bar = Progress(start, total, enabled)
+    for step in range(start + 1, total + 1):
+        bar.show({"loss": 1 / step, "note": "text", "flag": True})
+        bar.update(step)
+    bar.close()
+    bar.close()
+    return stream.getvalue()
+
+
+def test_plain_lines_outside_a_terminal(monkeypatch):
+    lines = go(1000, stream=io.StringIO(), monkeypatch=monkeypatch).splitlines()
+    assert len(lines) == 10
+    assert lines[0].startswith("step 100/1000  loss 0.01  ") and lines[0].endswith(" left")
+    assert "it/s" in lines[0] and "note" not in lines[0] and "flag" not in lines[0]
+    assert lines[-1].startswith("step 1000/1000") and "left" not in lines[-1]
+
+
+def test_a_resumed_run_shows_only_what_is_left(monkeypatch):
+    lines = go(1000, start=750, stream=io.StringIO(), monkeypatch=monkeypatch).splitlines()
+    assert [line.split()[1] for line in lines] == ["800/1000", "900/1000", "1000/1000"]
+
+
+def test_a_long_run_shows_a_line_a_minute(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    bar = Progress(0, 100_000)
+    for step in range(1, 301):
+        now[0] += 1.0
+        bar.update(step)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 5
+    assert lines[0] == "step 60/100000  1 it/s  27:45:40 left"
+
+
+def test_a_bar_in_a_terminal(monkeypatch):
+    pytest.importorskip("tqdm", reason="tqdm is not installed (the demos extra)")
+    text = go(stream=Terminal(), monkeypatch=monkeypatch)
+    assert "40/40" in text and "it/s" in text and "loss 0.025" in text and "left" in text and text.endswith("\n")
+
+
+def test_plain_lines_in_a_terminal_without_tqdm(monkeypatch):
+    real = builtins.__import__
+
+    def no_tqdm(name, *args, **kwargs):
+        if name == "tqdm":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_tqdm)
+    assert len(go(stream=Terminal(), monkeypatch=monkeypatch).splitlines()) == 10
+
+
+def test_switched_off_it_is_silent(monkeypatch):
+    assert go(stream=io.StringIO(), monkeypatch=monkeypatch, enabled=False) == ""
+    assert go(stream=Terminal(), monkeypatch=monkeypatch, enabled=False) == ""
+
+
+def test_clock():
+    assert [clock(s) for s in (0, 59.6, 61, 3600, 99999)] == ["0:00", "1:00", "1:01", "1:00:00", "27:46:39"]
