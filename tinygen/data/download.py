@@ -87,10 +87,8 @@ def fetch(
                     downloader=pooch.HTTPDownloader(timeout=timeout),
                 )
             )
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # requests' errors are OSError; pooch's checksum error is ValueError
+        except (OSError, ValueError) as error:
+            # requests raises OSError, and pooch ValueError for a wrong checksum.
             failures.append(f"  {url}: {_reason(error)}")
     raise DownloadError(
         f"{name} could not be fetched; every mirror failed:\n"

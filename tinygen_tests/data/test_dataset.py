@@ -104,6 +104,18 @@ def test_split_holds_every_example_once(lengths, shuffled):
         np.testing.assert_array_equal(p.x[:, 0], p.y)
 
 
+def test_split_with_an_rng_shuffles_by_its_seed():
+    d = Dataset(np.zeros((50, 1)), np.arange(50, dtype=np.int32))
+    assert d.y.dtype == np.int64
+    (a, _), (b, _), (c, _) = (d.split([25, 25], Generator(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(a.y, b.y)
+    assert a.y.tolist() != c.y.tolist() and a.y.tolist() != list(range(25))
+
+
+def test_a_fraction_that_is_a_whole_number_but_for_rounding():
+    assert [len(p) for p in make(100).split([0.71, 0.29])] == [71, 29]  # 0.29·100 = 28.999999999999996
+
+
 def test_split_by_fractions_as_torch_does():
     random_split = pytest.importorskip("torch.utils.data", reason="torch is the judge").random_split
     for n, fractions in [
