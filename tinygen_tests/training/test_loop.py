@@ -101,7 +101,7 @@ def test_a_run_counts_logs_and_saves(tmp_path):
 def test_checkpoints_are_made_when_asked_and_at_the_end(tmp_path, monkeypatch):
     made = []
     save = loop_module.save_checkpoint
-    monkeypatch.setattr(loop_module, "save_checkpoint", lambda path, step, *a: (made.append(step), save(path, step, *a)))
+    monkeypatch.setattr(loop_module, "save_checkpoint", lambda p, step, *a: (made.append(step), save(p, step, *a)))
     train(tmp_path / "a", 20, checkpoint_every=7)
     train(tmp_path / "b", 14, checkpoint_every=7)  # the last is not made twice
     train(tmp_path / "c", 3, checkpoint_every=7)
@@ -432,7 +432,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
             model.w.data += 1
             run.log(kl=bad, generator_loss=bad if step == 20 else 1.0)  # on the step of a checkpoint
     message = str(caught.value)
-    assert f"generator_loss is {bad} at step 20" in message and "holds step 10" in message and "learning rate" in message
+    for word in (f"generator_loss is {bad} at step 20", "holds step 10", "learning rate"):
+        assert word in message
     assert load_checkpoint(run.checkpoint_path, {"model": model}).step == 10
     assert model.w.data.tolist() == [10.0] * 3
     last = read_log(run.log_path)[-1]
@@ -484,7 +485,7 @@ def test_the_log_is_on_disk_before_the_checkpoint(tmp_path, monkeypatch):
     events = []
     monkeypatch.setattr(loop_module.JsonlLog, "sync", lambda self: events.append(len(read_log(self.path))))
     save = loop_module.save_checkpoint
-    monkeypatch.setattr(loop_module, "save_checkpoint", lambda path, step, *a: (events.append(-step), save(path, step, *a)))
+    monkeypatch.setattr(loop_module, "save_checkpoint", lambda p, step, *a: (events.append(-step), save(p, step, *a)))
     train(tmp_path, 10, checkpoint_every=5, log_every=100)
     assert events == [5, -5, 10, -10]
 
