@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from tinygen.backend import array_module
-from tinygen.tensor import Node, Tensor, no_grad, recording, wrap, wrap_recorded
+from tinygen.tensor import Node, Tensor, enable_grad, no_grad, recording, wrap, wrap_recorded
 
 Target = Node | Tensor  # what receives a gradient: a recorded step, or a leaf
 
@@ -58,11 +58,14 @@ def backward(
         for i, leaf in enumerate(wanted):
             if leaf._node is not None or not leaf._tracked:
                 raise RuntimeError(f"backward: inputs[{i}] is not a leaf that requires grad")
-    found = _sweep([(tensor, _seed(tensor, gradient, "backward"))], wanted, retain_graph, False)
-    for leaf, g in found.items():
-        assert isinstance(leaf, Tensor)
-        with no_grad():
-            leaf.grad = g if leaf.grad is None else leaf.grad + g
+    found, shared = _sweep([(tensor, _seed(tensor, gradient, "backward"))], wanted, retain_graph, False)
+    with no_grad():
+        for leaf, g in found.items():
+            assert isinstance(leaf, Tensor)
+            if leaf.grad is not None:
+                leaf.grad = leaf.grad + g
+            else:
+                leaf.grad = g.clone() if leaf in shared else g
 
 
 Tensor.backward = backward  # type: ignore[attr-defined]
@@ -108,20 +111,19 @@ def grad(
             raise RuntimeError(f"grad: inputs[{i}], of shape {x.shape}, does not require grad")
     seeds = [(y, _seed(y, g, f"grad: outputs[{i}]")) for i, (y, g) in enumerate(zip(results, given, strict=True))]
     retain = create_graph if retain_graph is None else retain_graph
-    found = _sweep(seeds, wanted, retain, create_graph)
+    found, shared = _sweep(seeds, wanted, retain, create_graph)
     answer: list[Tensor | None] = []
-    used: set[int] = set()
-    for i, x in enumerate(wanted):
-        g = found.get(x._node or x)
-        if g is None and not allow_unused:
-            raise RuntimeError(
-                f"grad: inputs[{i}], of shape {x.shape}, was not used to compute the outputs; "
-                "pass allow_unused=True to get None for it"
-            )
-        if g is not None and id(g) in used:
-            g = g.clone()
-        used.add(id(g))
-        answer.append(g)
+    with enable_grad() if create_graph else no_grad():
+        for i, x in enumerate(wanted):
+            target = x._node or x
+            g = found.get(target)
+            if g is None and not allow_unused:
+                raise RuntimeError(
+                    f"grad: inputs[{i}], of shape {x.shape}, was not used to compute the outputs; "
+                    "pass allow_unused=True to get None for it"
+                )
+            answer.append(g.clone() if g is not None and target in shared else g)
+            shared.add(target)  # the same input may be asked for twice
     return tuple(answer)
 
 
@@ -150,8 +152,8 @@ def _seed(tensor: Tensor, g: Any, who: str) -> Tensor:
 
 def _sweep(
     seeds: list[tuple[Tensor, Tensor]], wanted: list[Tensor] | None, retain: bool, create: bool
-) -> dict[Target, Tensor]:
-    """The gradients of the wanted targets (of every leaf, where wanted is None)."""
+) -> tuple[dict[Target, Tensor], set[Target]]:
+    """The gradients of the wanted targets (of every leaf, where wanted is None), and which share their memory."""
     keep: set[Target] | None = None
     useful: set[Target] | None = None
     if wanted is not None:
@@ -195,33 +197,36 @@ def _run(
     useful: set[Target] | None,
     retain: bool,
     create: bool,
-) -> dict[Target, Tensor]:
+) -> tuple[dict[Target, Tensor], set[Target]]:
     pending: dict[Target, Tensor] = {}  # gradients received so far
     summed: set[Target] = set()  # whose pending gradient is a sum made here, which may be added to in place
+    shared: set[Target] = set()  # whose pending gradient is a view, or an array that another tensor holds too
     heap: list[tuple[int, Node]] = []
     found: dict[Target, Tensor] = {}
 
-    def deliver(target: Target, g: Tensor, shared: bool) -> None:
+    def deliver(target: Target, g: Tensor, fresh: bool) -> None:
         if target not in pending:
             if type(target) is Node:
                 heappush(heap, (-target.number, target))
-            if shared and (type(target) is not Node if keep is None else target in keep):
-                g = g.clone()  # a view, or an array that another tensor holds too: no gradient is ever shared
+            if not fresh:
+                shared.add(target)
             pending[target] = g
         elif target in summed:
             pending[target].data += g.data
         else:
             pending[target] = pending[target] + g
+            shared.discard(target)
             if not create:
                 summed.add(target)
 
     for tensor, g in seeds:
-        deliver(tensor._node or tensor, g, True)
+        deliver(tensor._node or tensor, g, False)
     while heap:
         node = heappop(heap)[1]
         g = pending.pop(node)
         if keep is not None and node in keep:
             found[node] = g
+            shared.add(node)  # its own vjp may hand the same array on
         if useful is not None and node not in useful:
             continue
         edges, saved = _edges(node), _unpack(node)
@@ -229,19 +234,22 @@ def _run(
         for (rule, picks), target in zip(node.rules, edges, strict=True):
             if useful is None or target in useful:
                 result = rule(g, *[saved[pick] for pick in picks])
-                if type(target) is not Node and target._written > node.number:  # type: ignore[union-attr]
-                    _complain_written(node, target)
                 result = _checked(result, target, node)
-                array = result.data
-                fresh = array.base is None and array is not incoming
-                deliver(target, result, not fresh or type(target) is Node or _holds(saved, array))
+                if type(target) is Node:
+                    deliver(target, result, True)
+                else:
+                    if target._written > node.number:  # type: ignore[union-attr]
+                        _complain_written(node, target)
+                    array = result.data
+                    fresh = array.base is None and array is not incoming and not _holds(saved, array)
+                    deliver(target, result, fresh)
         if not retain:
             node.edges, node.saved = None, {}
         del edges, saved, g, incoming
     for target, g in pending.items():
         if keep is None or target in keep:
             found[target] = g
-    return found
+    return found, shared
 
 
 def _unpack(node: Node) -> dict[int, Any]:

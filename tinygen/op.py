@@ -32,6 +32,8 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinygen.backend import DeviceError, array_module, device_of, is_array
 from tinygen.promotion import promote
 from tinygen.tensor import Node, Tensor, recording, wrap, wrap_recorded
@@ -346,6 +348,8 @@ def op(
 
 def _as_array(out: Any, raw: Sequence) -> Any:
     """NumPy gives a scalar object where a 0-d array is meant; make it an array again."""
+    if isinstance(out, np.generic):
+        return np.asarray(out)
     if not is_array(out):
         sample = next((v for v in raw if is_array(v)), None)
         if sample is None and isinstance(raw[0], list):

@@ -72,6 +72,8 @@ def _(g, input_shape, dim, keepdim):
 
 def _spread(g: Tensor, shape: tuple[int, ...], dim: Dims, keepdim: bool) -> Tensor:
     """A reduced result back on the axes that it was reduced over."""
+    if dim is None and not keepdim:
+        return broadcast_to(g, shape)
     return broadcast_to(g if keepdim else expand_dims(g, axes(dim, len(shape))), shape)
 
 
