@@ -85,7 +85,8 @@ class DataLoader:
         if device is not None:
             module_for(device)
         self.device = device
-        self._seed = int(HostDraws(rng).integers(2**63 - 1)) if self.shuffle else 0
+        # Below 2⁵³, so that every reader of JSON gives it back exactly.
+        self._seed = int(HostDraws(rng).integers(2**53)) if self.shuffle else 0
         self._cursor = _Cursor()
         self._go_on = False  # the next loop continues at the cursor, which load_state_dict has set
 

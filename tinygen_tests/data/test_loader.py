@@ -6,12 +6,14 @@ import subprocess
 import sys
 import weakref
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinygen import backend
 from tinygen.data.dataset import Dataset
 from tinygen.data.digits import digits
 from tinygen.data.loader import DataLoader, epoch_order
@@ -212,6 +214,48 @@ def test_device_cpu_and_a_device_that_is_not_there():
     assert batch.device == "cpu"
     with pytest.raises(ValueError, match="tpu"):
         DataLoader(numbers(3), 3, device="tpu")
+
+
+class FakeGpuArray(np.ndarray):
+    """A NumPy array that claims to live on a GPU: enough to see which way the loader takes."""
+
+    @property
+    def device(self):
+        return SimpleNamespace(id=0)
+
+    def get(self):
+        return np.asarray(self)
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch):
+    """Make "cuda" a device of fake arrays; gives the function that puts an array there."""
+
+    def asarray(array):
+        return np.asarray(array).view(FakeGpuArray)
+
+    monkeypatch.setitem(backend._libraries, FakeGpuArray, (SimpleNamespace(asarray=asarray), "cuda"))
+    return asarray
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_stay_where_the_data_is_or_go_where_they_are_sent(fake_gpu, shuffle):
+    x, y = numbers(6), np.arange(6)
+    on_gpu = (fake_gpu(x), fake_gpu(y))
+    for data, device, expected in [((x, y), "cuda", "cuda:0"), (on_gpu, None, "cuda:0"), (on_gpu, "cuda", "cuda:0"),
+                                   (on_gpu, "cpu", "cpu"), ((x, y), None, "cpu")]:  # fmt: skip
+        for bx, by in DataLoader(data, 4, shuffle, rng=Generator(0), device=device):
+            assert bx.device == by.device == expected
+            np.testing.assert_array_equal(np.asarray(bx.data), np.asarray(by.data))
+    with pytest.raises(ValueError, match=r"all arrays must be on one device, got \['cpu', 'cuda:0'\]"):
+        DataLoader((x, on_gpu[1]), 2)
+
+
+def test_a_gpu_that_is_not_there():
+    if backend.cupy_problem() is None:
+        pytest.skip("there is a GPU")
+    with pytest.raises(backend.DeviceError, match="CuPy"):
+        DataLoader(numbers(3), device="cuda")
 
 
 # ---------------------------------------------------------------------------------- loops, left and nested
