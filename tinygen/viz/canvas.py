@@ -170,14 +170,16 @@ def plain_axes(axes: Any, xlabel: str = "", ylabel: str = "", title: str = "", g
         axes.set_title(title, fontsize=13, color=INK, loc="left", pad=10)
 
 
-def save_figure(path: str | os.PathLike, figure: Any) -> Path:
-    """Write a figure as ``.png``, ``.svg`` or ``.pdf``, whole or not at all.
+def save_figure(path: str | os.PathLike, figure: Any, suffixes: Sequence[str] = (".png", ".svg", ".pdf")) -> Path:
+    """Write a figure in the format that the path's ending names, whole or not at all.
 
     Raises:
-        ValueError: another ending.
+        ValueError: an ending that is not among ``suffixes``.
         OSError: the file cannot be written.
     """
     kind = Path(path).suffix.lower().lstrip(".")
-    return write_picture(
-        path, (".png", ".svg", ".pdf"), lambda file: figure.savefig(file, format=kind, facecolor="white")
-    )
+
+    def write(file: BinaryIO) -> None:
+        figure.savefig(file, format=kind, dpi="figure", facecolor="white", bbox_inches=None)
+
+    return write_picture(path, suffixes, write)

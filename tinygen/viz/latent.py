@@ -190,7 +190,7 @@ def save_manifold(
     3.
 
     Args:
-        path: ends in ``.png``, ``.svg`` or ``.pdf``.
+        path: ends in ``.png``.
         decode: the decoder; it is called once, with recording off.
         n: pictures along each axis, at least 2.
         x_range, y_range: where the grid begins and ends, in the plane's coordinates.
@@ -247,12 +247,8 @@ def save_manifold(
     plot = figure.add_axes((0, 0, 1, 1))
     plain_axes(plot, xlabel or "z₁", ylabel or "z₂", title, grid="")
     if quantiles:
-        extent = (
-            -0.5,
-            n - 0.5,
-            -0.5,
-            n - 0.5,
-        )  # unevenly spaced coordinates: count cells, and name some of them
+        # Unevenly spaced coordinates: the axes count cells, and some of them are named.
+        extent = (-0.5, n - 0.5, -0.5, n - 0.5)
         half = np.linspace(0, (n - 1) // 2, min(3, (n + 1) // 2)).round().astype(int)
         ticks = np.unique(np.concatenate([half, n - 1 - half]))
         plot.set_xticks(ticks, [_short(xs[t]) for t in ticks])
@@ -260,16 +256,23 @@ def save_manifold(
     else:
         dx, dy = (xs[1] - xs[0]) / 2, (ys[1] - ys[0]) / 2
         extent = (xs[0] - dx, xs[-1] + dx, ys[0] - dy, ys[-1] + dy)
-    plot.imshow(mosaic, extent=extent, interpolation="nearest", aspect="auto")
+    plot.set_xlim(extent[:2])
+    plot.set_ylim(extent[2:])
+    plot.set_facecolor("none")
     plot.spines[:].set_visible(False)
     plot.tick_params(color=FAINT, labelsize=10)
-    for _ in range(2):  # the second time with room for labels that turned out wider than the margin
+
+    def place(left: int) -> None:
         width, height = left + n * w + right, bottom + n * h + top
         figure.set_size_inches(width / figure.dpi, height / figure.dpi)
-        # The axes cover exactly as many pixels as the mosaic has, so that no pixel is resampled.
         plot.set_position((left / width, bottom / height, n * w / width, n * h / height))
-        left += max(0, round(10 - plot.get_tightbbox(figure.canvas.get_renderer()).x0))
-    return save_figure(path, figure)
+
+    place(left)
+    left += max(0, round(10 - plot.get_tightbbox(figure.canvas.get_renderer()).x0))
+    place(left)  # with room for labels that turned out wider than the margin
+    # Not imshow: figimage copies pixel for pixel, where even a nearest-neighbour resampling may shift some by one.
+    figure.figimage(mosaic, xo=left, yo=bottom, origin="upper")
+    return save_figure(path, figure, (".png",))
 
 
 def _spaced(low: float, high: float, n: int, quantiles: bool) -> np.ndarray:

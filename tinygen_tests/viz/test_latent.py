@@ -17,7 +17,7 @@ image_module = pytest.importorskip("PIL.Image", reason="the pictures are read wi
 def figures(monkeypatch):
     """The figures that would have been saved."""
     drawn = []
-    monkeypatch.setattr(latent, "save_figure", lambda path, figure: drawn.append(figure))
+    monkeypatch.setattr(latent, "save_figure", lambda path, figure, *suffixes: drawn.append(figure))
     return drawn
 
 
