@@ -182,7 +182,8 @@ def test_objects_only_in_the_file_are_refused_unless_partial(tmp_path):
 
 @pytest.mark.parametrize("there, here, fits", [
     ({"a": (8, 8)}, {"a": [8, 8]}, True), ({"a": float("nan")}, {"a": float("nan")}, True),
-    ({"a": 1}, {"a": 1.0}, True), ({"a": True}, {"a": 1}, False), ({"a": {"b": 1}}, {"a": {"b": 2}}, False), ({"a": [1]}, {"a": [1, 2]}, False),
+    ({"a": 1}, {"a": 1.0}, True),
+    ({"a": True}, {"a": 1}, False), ({"a": {"b": 1}}, {"a": {"b": 2}}, False), ({"a": [1]}, {"a": [1, 2]}, False),
     ({"a": np.ones(2)}, {"a": np.ones(2)}, True), ({"a": np.ones(2)}, {"a": np.ones(2, "f4")}, False),
     ({"a": [{"b": None}]}, {"a": [{"b": None}]}, True), ({"a": [{"b": None}]}, {"a": [{"b": 0}]}, False),
     ({}, {}, True),

@@ -460,6 +460,18 @@ def test_a_weight_that_is_not_finite_never_replaces_a_good_checkpoint(tmp_path, 
     assert load_checkpoint(run.checkpoint_path, {"model": Walk()}).step == 10
 
 
+def test_nan_in_any_state_never_replaces_a_good_checkpoint(tmp_path):
+    """An optimizer's averages too; but −inf may be meant (a mask), and plain numbers are not looked at."""
+    optimizer = Momentum()
+    optimizer.state = {"mask": np.array([-np.inf, 0.0]), "best": float("nan"), "deep": [{"m": np.zeros(2)}]}
+    run = Run(tmp_path, 40, {"optimizer": optimizer}, checkpoint_every=10, progress=False)
+    with pytest.raises(NonFiniteError, match=r"optimizer.state.deep\[0\].m holds nan after step 20.*holds step 10"):
+        for step in run:
+            if step == 20:
+                optimizer.state["deep"][0]["m"][1] = np.nan
+    assert load_checkpoint(run.checkpoint_path, {"optimizer": Momentum()}).step == 10
+
+
 def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")

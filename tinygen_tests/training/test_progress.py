@@ -50,12 +50,18 @@ def test_a_long_run_shows_a_line_a_minute(monkeypatch):
     lines = stream.getvalue().splitlines()
     assert len(lines) == 5
     assert lines[0] == "step 60/100000  1 it/s  27:45:40 left"
+    now[0] = 0.0
+    resumed = Progress(50_000, 100_000)
+    now[0] = 120.0
+    resumed.update(50_060)  # the steps of the run before took none of this run's time
+    assert stream.getvalue().splitlines()[-1] == "step 50060/100000  0.5 it/s  27:44:40 left"
 
 
 def test_a_bar_in_a_terminal(monkeypatch):
     pytest.importorskip("tqdm", reason="tqdm is not installed (the demos extra)")
     text = go(stream=Terminal(), monkeypatch=monkeypatch)
     assert "40/40" in text and "it/s" in text and "loss 0.025" in text and "left" in text and text.endswith("\n")
+    assert go(start=30, stream=Terminal(), monkeypatch=monkeypatch).lstrip("\r").startswith("30/40 ")
 
 
 def test_plain_lines_in_a_terminal_without_tqdm(monkeypatch):

@@ -1,0 +1,1 @@
+"""Demos: one script per system, in `# %%` cells. ``python -m demos`` lists them."""

@@ -1,0 +1,260 @@
+"""What every demo shares: the same options, data, a run in a folder, and errors in one plain line.
+
+A demo reads::
+
+    args = common.options("autoencoder", steps=3000, batch_size=128)
+    train, test = common.load_data(args)
+    ...
+    run = common.run(args, {"model": model, "optimizer": adam, "loader": loader, "rng": rng})
+    for step in run:
+        ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+import numpy as np
+
+import tinygen as tg
+from tinygen import data, training
+from tinygen.backend import DeviceError, module_for
+
+WRONG = 2  # the exit code of whatever the user can put right, as argparse has it
+
+
+class UserError(Exception):
+    """Something that whoever typed the command can put right; the message says how. Shown without a traceback."""
+
+
+# --------------------------------------------------------------------------------------------- options
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line that begins with ``error:``."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit with code 2."""
+        hint = " (--help lists the options)" if "unrecognized" in message else ""
+        self.exit(WRONG, f"error: {message}{hint}\n")
+
+
+def options(
+    name: str,
+    *,
+    steps: int,
+    batch_size: int,
+    quick_steps: int = 20,
+    checkpoint_every: int = 500,
+    seed: int = 0,
+    add: Callable[[argparse.ArgumentParser], Any] | None = None,
+    argv: list[str] | None = None,
+) -> argparse.Namespace:
+    """Read the options that all demos take; in a notebook, where nobody types any, they have their defaults.
+
+    Args:
+        name: the demo's name; its folder is ``runs/NAME`` unless --out says otherwise.
+        steps, batch_size, checkpoint_every, seed: the defaults.
+        quick_steps: the steps of --quick, which must be a run of seconds.
+        add: is given the parser, to add options of this demo alone.
+        argv: the words to read; None takes the command line.
+
+    Returns: a namespace with data, data_dir, device, steps, batch_size, seed, out (a Path), resume,
+        checkpoint_every, quick, and name.
+
+    Ends in SystemExit with code 2 and one line on stderr where a value is wrong or the device is not there.
+    """
+    parser = Parser(
+        prog=f"python -m demos {name}",
+        description=" ".join((sys.modules["__main__"].__doc__ or "").split()),
+        allow_abbrev=False,
+    )
+    parser.add_argument("--data", choices=("digits", "mnist"), default="digits",
+                        help="8×8 digits that come with tinygen (default), or MNIST")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR",
+                        help="the folder of MNIST's IDX files; without it they are fetched once and kept")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default cpu)")
+    parser.add_argument("--steps", type=_whole(1), metavar="N",
+                        help=f"training steps (default {steps}; {quick_steps} with --quick)")
+    parser.add_argument("--batch-size", type=_whole(1), metavar="N", default=batch_size,
+                        help=f"examples in a step (default {batch_size})")
+    parser.add_argument("--seed", type=_whole(0), metavar="N", default=seed,
+                        help=f"of every random number (default {seed})")
+    parser.add_argument("--out", type=Path, metavar="DIR", default=Path("runs") / name,
+                        help=f"where pictures, log and checkpoint go (default {Path('runs') / name})")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--checkpoint-every", type=_whole(1), metavar="N", default=checkpoint_every,
+                        help=f"steps between checkpoints (default {checkpoint_every})")
+    parser.add_argument("--quick", action="store_true", help="a run of seconds, to see that all works")
+    if add is not None:
+        add(parser)
+    if argv is None:
+        argv = [] if _in_notebook() else sys.argv[1:]
+    args = parser.parse_args(argv)
+    args.name = name
+    args.how_to_resume = shlex.join(["python", "-m", "demos", name, *(w for w in argv if w != "--resume"), "--resume"])
+    if args.steps is None:
+        args.steps = quick_steps if args.quick else steps
+    if args.data_dir is not None and args.data != "mnist":
+        parser.error("argument --data-dir: goes with --data mnist; the digits come with tinygen")
+    if args.out.exists() and not args.out.is_dir():
+        parser.error(f"argument --out: {args.out} is a file; a folder is needed")
+    try:
+        module_for(args.device)
+    except DeviceError as error:
+        parser.error(f"argument --device: {error}")
+    if not _in_notebook():
+        sys.excepthook = _excepthook
+    return args
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number, {least} or more, not {text!r}")
+        return value
+
+    return read
+
+
+def _in_notebook() -> bool:
+    """A notebook's __main__ is no file, and sys.argv are its kernel's words, not the reader's."""
+    return getattr(sys.modules["__main__"], "__file__", None) is None
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+
+def load_data(args: argparse.Namespace) -> tuple[data.Dataset, data.Dataset]:
+    """The data to train on and the data held out, as --data and --data-dir say.
+
+    A folder that holds only MNIST's test files gives a fixed 8,000 / 2,000 split of these, and the header says so.
+
+    Raises:
+        UserError: the files are missing, damaged or cannot be fetched; --batch-size exceeds what there is.
+    """
+    try:
+        train, test = _read(args)
+    except (data.DataFileError, ModuleNotFoundError) as error:
+        raise UserError(f"--data {args.data}: {error}") from error
+    if args.batch_size > len(train):
+        raise UserError(f"--batch-size {args.batch_size}: there are only {len(train):,} examples to train on")
+    args.about_data = f"{train.name}: {len(train):,} examples to train on, {len(test):,} held out"
+    return train, test
+
+
+def _read(args: argparse.Namespace) -> tuple[data.Dataset, data.Dataset]:
+    if args.data == "digits":
+        return data.digits("train"), data.digits("test")
+    folder = args.data_dir
+    if folder is None:
+        return data.mnist(None, "train", download=True), data.mnist(None, "test", download=True)
+    if not folder.is_dir():
+        raise UserError(f"--data-dir {folder}: there is no such folder")
+    only_test_files = any(folder.glob("t10k-*")) and not any(folder.glob("train-*"))
+    train, test = ("t10k-train", "t10k-test") if only_test_files else ("train", "test")
+    return data.mnist(folder, train), data.mnist(folder, test)
+
+
+def images(dataset: data.Dataset, args: argparse.Namespace) -> tg.Tensor:
+    """All images of a data set as one tensor (N, C, H, W) on the run's device."""
+    return tg.tensor(dataset.images, device=args.device)
+
+
+# ------------------------------------------------------------------------------------------------- run
+
+
+def run(
+    args: argparse.Namespace,
+    objects: Mapping[str, training.Stateful],
+    config: Mapping[str, Any] | None = None,
+    log_every: int = 10,
+) -> training.Run:
+    """Print what is about to happen and make the :class:`tinygen.training.Run` that the options ask for.
+
+    Args:
+        args: from :func:`options`.
+        objects: what the checkpoint holds, by name: models, optimizers, schedulers, loader, generator.
+        config: further settings that a resumed run must share, beside the demo's name, --data, --batch-size and
+            --seed.
+
+    Raises:
+        CheckpointError: --resume, and there is no checkpoint or it does not fit.
+        OSError: --out cannot be written.
+    """
+    meta = {"demo": args.name, "data": args.data, "batch size": args.batch_size, "seed": args.seed}
+    loop = training.Run(
+        args.out, args.steps, objects, checkpoint_every=args.checkpoint_every, resume=args.resume,
+        meta=meta | dict(config or {}), log_every=log_every, how_to_resume=args.how_to_resume,
+    )
+    print(header(args, objects, loop.step), flush=True)
+    return loop
+
+
+def header(args: argparse.Namespace, objects: Mapping[str, Any], done: int = 0) -> str:
+    """The lines above the progress bar: data, device, parameter counts, steps, folder."""
+    doc = " ".join((sys.modules["__main__"].__doc__ or "").partition("\n\n")[0].split())
+    rows = [("data", getattr(args, "about_data", None) or args.data), ("device", args.device)]
+    for name, thing in objects.items():
+        if callable(parameters := getattr(thing, "parameters", None)):
+            count = sum(int(np.prod(p.shape)) for p in parameters())
+            rows.append((name, f"{count:,} parameters"))
+    resumed = f", going on after step {done}" if done else ""
+    rows += [("steps", f"{args.steps:,} of batch size {args.batch_size}, seed {args.seed}{resumed}"),
+             ("out", os.fspath(args.out))]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([doc or args.name, *(f"  {name:<{width}}  {text}" for name, text in rows)])
+
+
+# ---------------------------------------------------------------------------------------------- errors
+
+
+def explain(error: BaseException) -> tuple[int, str] | None:
+    """The exit code and the line for an error that is nobody's bug; None for one that deserves its traceback."""
+    match error:
+        case UserError() | training.CheckpointError() | data.DataFileError() | DeviceError():
+            return WRONG, str(error)
+        case training.NonFiniteError():
+            return 1, str(error)
+        case ModuleNotFoundError() if (error.name or "").partition(".")[0] not in ("tinygen", "demos"):
+            return WRONG, f'{error.name} is not installed; python -m pip install -e ".[demos]" installs it'
+        case OSError():
+            return WRONG, f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        case MemoryError():
+            return WRONG, "out of memory; a smaller --batch-size needs less"
+        case KeyboardInterrupt():
+            return 130, "interrupted at once; --resume goes on from the last checkpoint, if there is one"
+    return None
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn an error that :func:`explain` knows into one line on stderr, ``error: …``, and SystemExit."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if (known := explain(error)) is None:
+            raise
+        code, text = known
+        print(f"error: {text}", file=sys.stderr, flush=True)
+        raise SystemExit(code) from None
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """The same for a demo that was started as a script, whose errors nobody catches."""
+    with plain_errors():
+        if explain(error) is not None:
+            raise error
+        sys.__excepthook__(kind, error, where)
