@@ -1,0 +1,327 @@
+"""Losses: how far predictions x are from targets t, one number l for each pair, then reduced.
+
+    reduction="none"   l itself
+    reduction="sum"    Σ l
+    reduction="mean"   Σ l / n; for class indices, Σ l / Σ of their weights
+
+The classification losses are in :mod:`tinygen.ops.cross_entropy`. Source: ``torch.nn.functional.NAME``. PyTorch's
+deprecated ``size_average`` and ``reduce`` are not here; what follows their place is given by name.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygen.backend import array_module
+from tinygen.op import op
+from tinygen.ops.activations import softplus
+from tinygen.ops.elementwise import clamp, exp, log, log1p, sigmoid, sign, where
+from tinygen.tensor import Tensor
+
+
+def reduced(loss: Tensor, reduction: str, who: str) -> Tensor:
+    """The loss as ``reduction`` wants it.
+
+    Raises:
+        ValueError: reduction is none of "none", "mean" and "sum".
+    """
+    if reduction == "mean":
+        return loss.mean()
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "none":
+        return loss
+    raise ValueError(f"{who}: expected reduction='none', 'mean' or 'sum', got {reduction!r}")
+
+
+def same_shapes(input: Tensor, target: Tensor, who: str) -> None:
+    """Check that target is a floating tensor of input's shape.
+
+    Raises:
+        TypeError: one of them is not a floating tensor.
+        ValueError: the shapes differ. (PyTorch warns and broadcasts: nearly always a forgotten axis.)
+    """
+    for name, x in (("input", input), ("target", target)):
+        if not isinstance(x, Tensor) or x.dtype.kind not in "fc":
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"{who}: expected {name} to be a floating tensor, got {kind}")
+    if input.shape != target.shape:
+        raise ValueError(
+            f"{who}: input has shape {input.shape} and target {target.shape}; they must be equal, or broadcasting "
+            "would pair numbers that do not belong together"
+        )
+
+
+# ---------------------------------------------------------------------------------- distances x − t
+
+
+@op(broadcast=True)
+def _squared_error(input, target):
+    """l = (x − t)².    ∂L/∂x = 2g(x − t),  ∂L/∂t = −∂L/∂x."""
+    d = input - target
+    d *= d
+    return d
+
+
+@_squared_error.vjp("input")
+def _(g, input, target):
+    return g * (2 * (input - target))
+
+
+@_squared_error.vjp("target")
+def _(g, input, target):
+    return g * (2 * (target - input))
+
+
+def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """l = (x − t)²: the mean squared error.    ∂l/∂x = 2(x − t) = −∂l/∂t.
+
+    Shapes: (*), (*) → () or, for reduction="none", (*).
+
+    Raises:
+        ValueError: the shapes differ, or the reduction is unknown.
+        TypeError: an argument is not a floating tensor.
+    """
+    same_shapes(input, target, "mse_loss")
+    return reduced(_squared_error(input, target), reduction, "mse_loss")
+
+
+@op(broadcast=True)
+def _absolute_error(input, target):
+    """l = |x − t|.    ∂L/∂x = g·sign(x − t), 0 at x = t;  ∂L/∂t = −∂L/∂x."""
+    return array_module(input).abs(input - target)
+
+
+@_absolute_error.vjp("input")
+def _(g, input, target):
+    return g * sign(input - target)
+
+
+@_absolute_error.vjp("target")
+def _(g, input, target):
+    return g * sign(target - input)
+
+
+def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """l = |x − t|: the mean absolute error.    ∂l/∂x = sign(x − t) = −∂l/∂t, 0 at x = t.
+
+    Shapes and errors as :func:`mse_loss`.
+    """
+    same_shapes(input, target, "l1_loss")
+    return reduced(_absolute_error(input, target), reduction, "l1_loss")
+
+
+@op
+def _huber(input, target, delta):
+    """l = ½d² where |d| ≤ δ, else δ(|d| − ½δ), d = x − t.    ∂L/∂x = g·clamp(d, −δ, δ) = −∂L/∂t.
+
+    Both branches are c(|d| − ½c) with c = min(|d|, δ).
+    """
+    xp = array_module(input)
+    d = xp.abs(input - target)
+    c = xp.minimum(d, delta)
+    return c * (d - 0.5 * c)
+
+
+@_huber.vjp("input")
+def _(g, input, target, delta):
+    return g * clamp(input - target, -delta, delta)
+
+
+@_huber.vjp("target")
+def _(g, input, target, delta):
+    return g * clamp(target - input, -delta, delta)
+
+
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """l = ½(x − t)² where |x − t| ≤ δ, else δ(|x − t| − ½δ): squared near 0, absolute far out.
+
+    ∂l/∂x = clamp(x − t, −δ, δ) = −∂l/∂t: the gradient of ½(x − t)², clipped at δ.
+
+    Shapes: (*), (*) → () or, for reduction="none", (*).
+
+    Raises:
+        ValueError: δ is not positive, the shapes differ, or the reduction is unknown.
+        TypeError: an argument is not a floating tensor.
+
+    Source: Huber, *Robust estimation of a location parameter* (1964).
+    """
+    if not delta > 0:
+        raise ValueError(f"huber_loss: expected delta > 0, got {delta}")
+    same_shapes(input, target, "huber_loss")
+    return reduced(_huber(input, target, delta), reduction, "huber_loss")
+
+
+def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """l = ½(x − t)²/β where |x − t| < β, else |x − t| − ½β; |x − t| itself for β = 0.
+
+    It is the Huber loss with δ = β, divided by β:  ∂l/∂x = clamp((x − t)/β, −1, 1) = −∂l/∂t.
+
+    Shapes: (*), (*) → () or, for reduction="none", (*).
+
+    Raises:
+        ValueError: β is negative, the shapes differ, or the reduction is unknown.
+        TypeError: an argument is not a floating tensor.
+
+    Source: Girshick, *Fast R-CNN* (2015), eq. 3.
+    """
+    if not beta >= 0:
+        raise ValueError(f"smooth_l1_loss: expected beta ≥ 0, got {beta}")
+    same_shapes(input, target, "smooth_l1_loss")
+    loss = _huber(input, target, beta) / beta if beta else _absolute_error(input, target)
+    return reduced(loss, reduction, "smooth_l1_loss")
+
+
+# ----------------------------------------------------------------------------- two classes, t ∈ [0, 1]
+
+
+def weighted(loss: Tensor, weight: Tensor | None, who: str) -> Tensor:
+    """l·w, with w broadcast to the losses' shape.
+
+    Raises:
+        ValueError: it does not broadcast to that shape.
+    """
+    if weight is None:
+        return loss
+    lead = loss.ndim - weight.ndim
+    if lead < 0 or any(n not in (1, m) for n, m in zip(weight.shape, loss.shape[lead:], strict=True)):
+        raise ValueError(f"{who}: weight of shape {weight.shape} does not broadcast to the losses' shape {loss.shape}")
+    return loss * weight
+
+
+def _clamped_log(x: Any, complement: bool = False) -> Any:
+    """max(ln x, −100) of a raw array, or max(ln(1 − x), −100); ln 0 = −∞ is meant."""
+    xp = array_module(x)
+    with np.errstate(divide="ignore"):
+        return xp.maximum(xp.log1p(-x) if complement else xp.log(x), -100)
+
+
+@op(broadcast=True)
+def _binary_cross_entropy(input, target):
+    """l = −t·max(ln x, −100) − (1 − t)·max(ln(1 − x), −100).    The vjps are derived at binary_cross_entropy."""
+    return (target - 1) * _clamped_log(input, complement=True) - target * _clamped_log(input)
+
+
+@_binary_cross_entropy.vjp("input")
+def _(g, input, target):
+    return g * ((input - target) / clamp(input * (1 - input), min=1e-12))
+
+
+@_binary_cross_entropy.vjp("target")
+def _(g, input):
+    return g * (clamp(log1p(-input), min=-100) - clamp(log(input), min=-100))
+
+
+def binary_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
+) -> Tensor:
+    """l = −w·[t·ln x + (1 − t)·ln(1 − x)], x the probability of class 1. Logarithms are held at −100 or above.
+
+    ∂l/∂x = −w·[t/x − (1 − t)/(1 − x)] = w·(x − t)/(x(1 − x)), the denominator held at 10⁻¹² or above;
+    ∂l/∂t = w·[ln(1 − x) − ln x].
+
+    From logits, :func:`binary_cross_entropy_with_logits` needs no such limits.
+
+    Shapes: (*), (*), w broadcasts → () or, for reduction="none", (*).
+
+    Raises:
+        ValueError: the shapes differ, w does not broadcast, the reduction is unknown, or (on the CPU) a number of
+            x is outside [0, 1].
+        TypeError: an argument is not a floating tensor.
+    """
+    same_shapes(input, target, "binary_cross_entropy")
+    x = input.data
+    if input.device == "cpu" and x.size and not (x.real.min() >= 0 and x.real.max() <= 1):
+        raise ValueError(
+            f"binary_cross_entropy: expected probabilities in [0, 1], got numbers from {x.real.min():.6g} to "
+            f"{x.real.max():.6g}; apply sigmoid first, or use binary_cross_entropy_with_logits"
+        )
+    loss = weighted(_binary_cross_entropy(input, target), weight, "binary_cross_entropy")
+    return reduced(loss, reduction, "binary_cross_entropy")
+
+
+@op(broadcast=True)
+def _bce_with_logits(input, target):
+    """l = max(x, 0) − x·t + ln(1 + e^(−|x|)).    ∂L/∂x = g(σ(x) − t),  ∂L/∂t = −g·x."""
+    xp = array_module(input)
+    tail = xp.log1p(xp.exp(xp.minimum(input, -input)))
+    return xp.maximum(input, 0) - input * target + tail
+
+
+@_bce_with_logits.vjp("input")
+def _(g, input, target):
+    return g * (sigmoid(input) - target)
+
+
+@_bce_with_logits.vjp("target")
+def _(g, input):
+    return -g * input
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """l = −w·[p·t·ln σ(x) + (1 − t)·ln(1 − σ(x))], x the logit of class 1; p, "pos_weight", weighs that class.
+
+    Since −ln σ(x) = softplus(−x) and −ln(1 − σ(x)) = softplus(x) = x + softplus(−x), this is for p = 1
+
+        l = (1 − t)·x + softplus(−x) = max(x, 0) − x·t + ln(1 + e^(−|x|)),
+
+    which neither overflows nor cancels. ∂l/∂x = σ(x) − t and ∂l/∂t = −x, each times w.
+
+    Shapes: (*), (*), w and p broadcast → () or, for reduction="none", (*).
+
+    Raises:
+        ValueError: the shapes differ, w or p does not broadcast, or the reduction is unknown.
+        TypeError: an argument is not a floating tensor.
+    """
+    who = "binary_cross_entropy_with_logits"
+    same_shapes(input, target, who)
+    if pos_weight is None:
+        loss = _bce_with_logits(input, target)
+    else:
+        positive = weighted(target * softplus(-input, 1, math.inf), pos_weight, who)
+        loss = positive + (1 - target) * softplus(input, 1, math.inf)
+    return reduced(weighted(loss, weight, who), reduction, who)
+
+
+# -------------------------------------------------------------------------------- between distributions
+
+
+def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False) -> Tensor:
+    """l = t·(ln t − x), with x = ln q: summed over all outcomes, KL(t ‖ q). 0·ln 0 = 0.
+
+    ∂l/∂x = −t and ∂l/∂t = ln t + 1 − x (−x at t = 0, to stay finite). With log_target, target is τ = ln t, so
+    l = e^τ·(τ − x) and ∂l/∂τ = e^τ·(τ − x + 1).
+
+    Shapes: (*), (*) → () or, for reduction="none", (*).
+
+    Args:
+        input: logarithms of probabilities.
+        target: probabilities, or their logarithms under log_target.
+        reduction: as everywhere, or ``"batchmean"``: Σ l divided by the length of the first axis, which is the mean
+            KL divergence. (``"mean"`` divides by the number of outcomes too, as in PyTorch.)
+
+    Raises:
+        ValueError: the shapes differ, or the reduction is unknown.
+        TypeError: an argument is not a floating tensor.
+
+    Source: Kullback & Leibler, *On information and sufficiency* (1951).
+    """
+    same_shapes(input, target, "kl_div")
+    if log_target:
+        loss = exp(target) * (target - input)
+    else:
+        zero = target == 0
+        loss = where(zero, 0.0, target * log(where(zero, 1.0, target))) - target * input
+    if reduction == "batchmean":
+        return loss.sum() / (input.shape[0] if input.ndim else 1)
+    return reduced(loss, reduction, "kl_div")
