@@ -166,6 +166,7 @@ def test_every_option():
     assert (args.data, args.data_dir, args.device, args.steps) == ("mnist", Path("d"), "cpu", 7)
     assert (args.batch_size, args.seed, args.out, args.resume) == (8, 9, Path("o"), True)
     assert (args.checkpoint_every, args.quick) == (10, True)
+    assert args.how_to_resume == "python -m demos x " + " ".join(w for w in words if w != "--resume") + " --resume"
 
 
 def test_quick_shortens_unless_steps_are_given():
@@ -235,6 +236,20 @@ def test_a_folder_of_test_files_alone_is_split(tmp_path):
     assert args.about_data == "mnist (t10k-train): 8,000 examples to train on, 2,000 held out"
 
 
+@pytest.mark.parametrize("files, splits", [
+    (["t10k-images-idx3-ubyte.gz"], ["t10k-train", "t10k-test"]),
+    (["t10k-images-idx3-ubyte", "train-images-idx3-ubyte"], ["train", "test"]), ([], ["train", "test"]),
+])
+def test_which_parts_of_mnist_a_folder_gives(tmp_path, monkeypatch, files, splits):
+    asked = []
+    monkeypatch.setattr(common.data, "mnist", lambda folder, split: (
+        asked.append(split), Dataset(np.zeros((8, 1, 28, 28), "f4"), None, split))[1])
+    for name in files:
+        (tmp_path / name).write_bytes(b"")
+    common.load_data(common.options("x", steps=1, batch_size=4, argv=["--data", "mnist", "--data-dir", str(tmp_path)]))
+    assert asked == splits
+
+
 def test_damaged_and_missing_mnist_files_are_one_line(folder, tmp_path, capsys):
     (tmp_path / "mnist").mkdir()
     assert "train-images" in fails(capsys, 2, folder, "tiny", "--data", "mnist", "--data-dir", "mnist")
@@ -289,6 +304,11 @@ def test_an_interrupted_demo_says_what_to_type_and_that_works(folder, tmp_path, 
     a, b = ((tmp_path / out / "checkpoint.npz").read_bytes() for out in ("whole", "with space"))
     assert a == b
     assert [e["step"] for e in read_log(tmp_path / "with space" / "log.jsonl")] == list(range(1, 31))
+
+
+def test_checkpoints_come_as_often_as_asked(folder, capsys):
+    message = fails(capsys, 1, folder, "tiny", "--trouble", "nan", "--checkpoint-every", "4")
+    assert "holds step 8" in message
 
 
 def test_other_settings_do_not_resume(folder, capsys):
