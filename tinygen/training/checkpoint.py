@@ -166,12 +166,13 @@ def _state_differences(file: Any, here: Any, where: str, inner: bool = False) ->
         return
     if isinstance(file, dict) and isinstance(here, dict):
         for key in here:
-            if key not in file:
+            if key not in file and not isinstance(key, int):
                 yield f"{where}: {key} is missing from the file"
         for key in file:
-            if key not in here:
+            # Optimizers number their parameters, and make the entry of each at its first gradient.
+            if key not in here and not isinstance(key, int):
                 yield f"{where}: {key} is only in the file"
-            else:
+            elif key in here:
                 yield from _state_differences(file[key], here[key], f"{where}: {key}" if not inner
                                               else f"{where}.{key}", True)
     elif isinstance(file, (list, tuple)) and isinstance(here, (list, tuple)):

@@ -229,7 +229,7 @@ class Run:
                     raise NonFiniteError(f"{key} holds nan after step {self.step}; {self._last_good()}")
             if callable(parameters := getattr(thing, "parameters", None)):
                 for parameter in parameters():
-                    array = parameter.data
+                    array = parameter.data if isinstance(parameter, Tensor) else parameter
                     if not bool(array_module(array).isfinite(array).all()):
                         raise NonFiniteError(
                             f"a parameter of {name}, shape {tuple(array.shape)}, is infinite after step "
