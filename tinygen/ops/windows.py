@@ -1,184 +1,225 @@
-"""Sliding windows: unfold (im2col) gathers what every window sees, fold (col2im) adds it back.
+"""Windows that slide along an axis: where they lie, and the sum over each of them.
 
-Both are linear, and each is the other's adjoint, hence the other's vjp. Source: ``torch.nn.functional.unfold`` and
-``fold``; Chellapilla, Puri & Simard, *High performance convolutional neural networks for document processing* (2006).
+Window o holds the places i = o·s − p + k·d, 0 ≤ k < K, with the stride s, the padding p and the dilation d. Pooling
+is made of such windows along the columns' axis, then along the rows'. The sums are linear, and each other's adjoint:
+
+    sum       yₒ = Σ over k of x[o·s − p + k·d], 0 outside     (…, n, …) → (…, m, …)
+    spread    yᵢ = Σ xₒ over the windows o that hold i         (…, m, …) → (…, n, …)
+
+Each is K strided passes over the axis, one for each tap k, instead of m small sums.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinygen.backend import array_module
-from tinygen.kernels.windows import Pair, Window, add_patches, patches
 from tinygen.op import op
-from tinygen.ops.shape import squeeze, unsqueeze
 from tinygen.tensor import Tensor
 
+Pair = int | Sequence[int]
 
-def pair(value: Any, who: str, name: str, least: int = 0) -> Pair:
-    """An argument given as one number for both directions, or as two (vertical, horizontal).
+
+# ------------------------------------------------------------------------------------- where windows lie
+
+
+class Window(NamedTuple):
+    """The windows along one axis of length n: window o, 0 ≤ o < out, holds the places o·stride − padding + k·dilation.
+
+    Attributes:
+        n: the length of the axis.
+        kernel: K, the number of taps k of a window.
+        stride, padding, dilation: s, p and d.
+        out: m, the number of windows.
+    """
+
+    n: int
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+    out: int
+
+    def taps(self) -> list[tuple[int, slice, slice]]:
+        """For each tap k: the windows whose k-th place is inside the axis, and these places."""
+        found = []
+        for k in range(self.kernel):
+            offset = k * self.dilation - self.padding
+            first = max(0, -(offset // self.stride))  # the least o with o·s + offset ≥ 0
+            last = min(self.out - 1, (self.n - 1 - offset) // self.stride)
+            if first <= last:
+                start = first * self.stride + offset
+                places = slice(start, start + (last - first) * self.stride + 1, self.stride)
+                found.append((k, slice(first, last + 1), places))
+        return found
+
+    @property
+    def whole(self) -> bool:
+        """Whether every place of every window is inside the axis."""
+        return self.padding == 0 and (self.out - 1) * self.stride + (self.kernel - 1) * self.dilation < self.n
+
+    @property
+    def disjoint(self) -> bool:
+        """Whether no place is in two windows."""
+        return (self.kernel - 1) * self.dilation < self.stride
+
+    @property
+    def covering(self) -> bool:
+        """Whether every place is in exactly one window."""
+        return self.whole and self.disjoint and self.out * self.kernel == self.n
+
+
+def along(dim: int, part: slice) -> tuple:
+    """The index expression x[…, part, …] for an axis counted from the end."""
+    return (Ellipsis, part, *(slice(None),) * (-1 - dim))
+
+
+def empty_along(like: Any, dim: int, n: int) -> Any:
+    """An array of like's shape but for the length n of one axis; the axes in like's order in memory."""
+    shape = list(like.shape)
+    shape[dim] = n
+    return array_module(like).empty_like(like, shape=tuple(shape))
+
+
+def pair(who: str, name: str, value: Pair, least: int) -> tuple[int, int]:
+    """An argument given for both axes at once or for rows and columns, as two numbers.
 
     Raises:
-        TypeError: it is neither an integer nor two of them.
+        TypeError: it is neither an integer nor a sequence of one or two.
         ValueError: a number is below ``least``.
     """
-    both = value if isinstance(value, (tuple, list)) else (value, value)
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     try:
-        if len(both) != 2:
+        if len(values) not in (1, 2) or bool in map(type, values):
             raise TypeError
-        a, b = operator.index(both[0]), operator.index(both[1])
+        rows, columns = (operator.index(v) for v in (values * 2 if len(values) == 1 else values))
     except TypeError:
-        raise TypeError(f"{who}: {name} must be an integer or a pair of them, got {value!r}") from None
-    if a < least or b < least:
-        raise ValueError(f"{who}: {name} must be at least {least}, got {value!r}")
-    return a, b
+        raise TypeError(f"{who}: expected {name} to be an integer or a pair of integers, got {value!r}") from None
+    if min(rows, columns) < least:
+        raise ValueError(f"{who}: expected {name} ≥ {least}, got {value!r}")
+    return rows, columns
 
 
-def hashable(value: Any) -> Any:
-    """A list as a tuple, so that it can be looked up in a cache."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-@lru_cache(maxsize=512)
-def sliding(size: Pair, kernel: Pair, stride: Any, padding: Any, dilation: Any, who: str) -> Window:
-    """The window of a filter that takes every position where it fits: out = ⌊(size + 2p − d(k − 1) − 1)/s⌋ + 1.
-
-    ``padding`` may also be ``"valid"`` (none) or ``"same"`` (as much as keeps the size; where that is odd, the
-    additional row or column of zeros comes after the picture, as in PyTorch).
+def plane(who: str, input: Any, kinds: str = "f") -> tuple[int, int]:
+    """The height and width of a stack of planes.
 
     Raises:
-        TypeError, ValueError: an argument is malformed, or the filter fits nowhere.
+        TypeError: it is not a Tensor, or holds no numbers of the ``kinds``.
+        ValueError: it has another number of axes than 3 or 4.
     """
-    stride = pair(stride, who, "stride", 1)
-    dilation = pair(dilation, who, "dilation", 1)
-    span = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-    if isinstance(padding, str):
-        if padding not in ("same", "valid"):
-            raise ValueError(f'{who}: padding must be "same", "valid", an integer or a pair, got {padding!r}')
-        if padding == "same":
-            if stride != (1, 1):
-                raise ValueError(f'{who}: padding="same" keeps the size only with stride=1, got stride={stride}')
-            before = (span[0] // 2, span[1] // 2)
-            return Window(size, kernel, size, stride, before, dilation)
-        padding = 0
-    before = pair(padding, who, "padding")
-    full = tuple(n + 2 * p for n, p in zip(size, before, strict=True))
-    if full[0] <= span[0] or full[1] <= span[1]:
-        raise ValueError(
-            f"{who}: the filter spans {span[0] + 1}×{span[1] + 1} (kernel {kernel}, dilation {dilation}), more than "
-            f"the padded input's {full[0]}×{full[1]} (size {size}, padding {before})"
-        )
-    out = ((full[0] - span[0] - 1) // stride[0] + 1, (full[1] - span[1] - 1) // stride[1] + 1)
-    return Window(size, kernel, out, stride, before, dilation)
-
-
-@op
-def _unfold(input, window):
-    """Column l of y holds what window l sees. See unfold.
-
-    A tap of a window is one number of x or a zero, so y = P x with a matrix P of zeros and ones; ∂L/∂x = Pᵀ g adds
-    every g to the number that it was read from: fold.
-    """
-    patch = patches(input, window)
-    N, oh, ow, kh, kw, C = patch.shape
-    y = array_module(input).empty((N, C, kh, kw, oh, ow), input.dtype)
-    y[...] = patch.transpose(0, 5, 3, 4, 1, 2)
-    return y.reshape(N, C * kh * kw, oh * ow)
-
-
-@_unfold.vjp("input")
-def _(g, window):
-    return _fold(g, window)
-
-
-@op
-def _fold(input, window):
-    """Every number of column l added where window l reads. See fold.
-
-    y = Pᵀ x, with the P of unfold, so ∂L/∂x = P g: unfold.
-    """
-    (kh, kw), (oh, ow) = window.kernel, window.out
-    N, D, _ = input.shape
-    patch = input.reshape(N, D // (kh * kw), kh, kw, oh, ow)
-    return add_patches(patch.transpose(0, 4, 5, 2, 3, 1), window)
-
-
-@_fold.vjp("input")
-def _(g, window):
-    return _unfold(g, window)
-
-
-def unfold(
-    input: Tensor,
-    kernel_size: int | Sequence[int],
-    dilation: int | Sequence[int] = 1,
-    padding: int | Sequence[int] = 0,
-    stride: int | Sequence[int] = 1,
-) -> Tensor:
-    """What a sliding window sees, one column for each of its positions (im2col).
-
-    y[n, (c, u, v), (i, j)] = x[n, c, s·i + d·u − p, s·j + d·v − p], 0 outside x.    ∂L/∂x = fold(g).
-
-    Shapes: (N, C, H, W) → (N, C·kh·kw, Ho·Wo), or both without N. Ho = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1.
-
-    Raises:
-        ValueError: the input is not 3-D or 4-D, a number is out of range, or the window fits nowhere.
-        TypeError: an argument is not an integer or a pair of them.
-
-    Source: ``torch.nn.functional.unfold``.
-    """
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{who}: expected a Tensor, got {type(input).__name__}")
     if input.ndim not in (3, 4):
-        raise ValueError(f"unfold: expected input (N, C, H, W) or (C, H, W), got shape {input.shape}")
-    if input.ndim == 3:
-        return squeeze(unfold(unsqueeze(input, 0), kernel_size, dilation, padding, stride), 0)
-    kernel = pair(kernel_size, "unfold", "kernel_size", 1)
-    pair(padding, "unfold", "padding")
-    window = sliding(input.shape[2:], kernel, hashable(stride), hashable(padding), hashable(dilation), "unfold")
-    return _unfold(input, window)
+        raise ValueError(f"{who}: expected input of shape (N, C, H, W) or (C, H, W), got {input.shape}")
+    if input.dtype.kind not in kinds:
+        raise TypeError(f"{who}: input of dtype {input.dtype} is not supported; convert it with x.to(tg.float32)")
+    return input.shape[-2], input.shape[-1]
 
 
-def fold(
-    input: Tensor,
-    output_size: int | Sequence[int],
-    kernel_size: int | Sequence[int],
-    dilation: int | Sequence[int] = 1,
-    padding: int | Sequence[int] = 0,
-    stride: int | Sequence[int] = 1,
-) -> Tensor:
-    """The adjoint of unfold (col2im): every number is added to the place that its window's tap reads.
+def pool_windows(
+    who: str, size: tuple[int, int], kernel_size: Pair, stride: Pair | None, padding: Pair, dilation: Pair, ceil: bool
+) -> tuple[Window, Window]:
+    """The windows along the rows' axis and along the columns' axis.
 
-    y[n, c, s·i + d·u − p, s·j + d·v − p] += x[n, (c, u, v), (i, j)].    ∂L/∂x = unfold(g).
+        m = ⌊(n + 2p − d(K − 1) − 1) / s⌋ + 1
 
-    fold(unfold(x)) is x times the number of windows that see each place.
-
-    Shapes: (N, C·kh·kw, L) → (N, C, H, W) with (H, W) = output_size, or both without N; L = Ho·Wo of unfold.
+    With ``ceil`` the quotient is rounded up, but the last window must start inside the input or the padding before
+    it: (m − 1)·s < n + p.
 
     Raises:
-        ValueError: the input is not 2-D or 3-D, or its lengths do not fit kernel_size and output_size.
         TypeError: an argument is not an integer or a pair of them.
-
-    Source: ``torch.nn.functional.fold``.
+        ValueError: an argument is out of range, padding is above half the kernel, no window fits, or one would lie
+            wholly in the padding.
     """
-    if input.ndim not in (2, 3):
-        raise ValueError(f"fold: expected input (N, C·kh·kw, L) or (C·kh·kw, L), got shape {input.shape}")
-    if input.ndim == 2:
-        return squeeze(fold(unsqueeze(input, 0), output_size, kernel_size, dilation, padding, stride), 0)
-    size = pair(output_size, "fold", "output_size", 1)
-    kernel = pair(kernel_size, "fold", "kernel_size", 1)
-    pair(padding, "fold", "padding")
-    window = sliding(size, kernel, hashable(stride), hashable(padding), hashable(dilation), "fold")
-    taps, positions = kernel[0] * kernel[1], window.out[0] * window.out[1]
-    if input.shape[1] % taps:
-        raise ValueError(
-            f"fold: axis 1 of the input, {input.shape[1]}, must be a multiple of the {kernel[0]}·{kernel[1]} taps "
-            f"of kernel_size; the input has shape {input.shape}"
-        )
-    if input.shape[2] != positions:
-        raise ValueError(
-            f"fold: output_size={size} has {window.out[0]}·{window.out[1]} = {positions} window positions, so the "
-            f"input's last axis must be that long; the input has shape {input.shape}"
-        )
-    return _fold(input, window)
+    kernels = pair(who, "kernel_size", kernel_size, 1)
+    empty = stride is None or (isinstance(stride, (tuple, list)) and not stride)
+    strides = kernels if stride is None or empty else pair(who, "stride", stride, 1)
+    paddings, dilations = pair(who, "padding", padding, 0), pair(who, "dilation", dilation, 1)
+    found = []
+    for n, K, s, p, d in zip(size, kernels, strides, paddings, dilations, strict=True):
+        if 2 * p > K:
+            raise ValueError(f"{who}: padding={padding!r} is above half of kernel_size={kernel_size!r}")
+        room = n + 2 * p - d * (K - 1) - 1
+        m = (-(-room // s) if ceil else room // s) + 1
+        if ceil and (m - 1) * s >= n + p:
+            m -= 1
+        if m < 1 or n == 0:
+            raise ValueError(
+                f"{who}: no window fits: input of height and width {size}, kernel_size={kernel_size!r}, "
+                f"padding={padding!r}, dilation={dilation!r}"
+            )
+        if any(p - o * s > 0 and -(-(p - o * s) // d) * d - p + o * s >= n for o in range(min(m, -(-p // s)))):
+            raise ValueError(
+                f"{who}: a window would lie wholly in the padding: input of height and width {size}, "
+                f"kernel_size={kernel_size!r}, padding={padding!r}, dilation={dilation!r}"
+            )
+        found.append(Window(n, K, s, p, d, m))
+    return found[0], found[1]
+
+
+def window_view(x: Any, rows: Window, columns: Window, fill: Any) -> Any:
+    """All windows of a plane at once: w[…, i, j, k, l] = x[…, i·s − p + k·d, j·s − p + l·d], ``fill`` outside.
+
+    Shapes: (…, H, W) → (…, mₕ, m_w, Kₕ, K_w): a view that reads the same number many times.
+    """
+    xp = array_module(x)
+    spans = [max((w.out - 1) * w.stride + (w.kernel - 1) * w.dilation + 1, w.padding + w.n) for w in (rows, columns)]
+    padded = xp.full((*x.shape[:-2], *spans), fill, dtype=x.dtype)
+    padded[..., rows.padding : rows.padding + rows.n, columns.padding : columns.padding + columns.n] = x
+    *lead, h, w = padded.strides
+    return xp.lib.stride_tricks.as_strided(
+        padded,
+        (*x.shape[:-2], rows.out, columns.out, rows.kernel, columns.kernel),
+        (*lead, h * rows.stride, w * columns.stride, h * rows.dilation, w * columns.dilation),
+    )
+
+
+# ----------------------------------------------------------------------------------- sums over windows
+
+
+@op
+def sum_along(input, dim, window):
+    """yₒ = Σ over k of x[o·s − p + k·d], 0 outside.    ∂L/∂x = g spread over the windows: the adjoint.
+
+    Shapes: (…, n, …) → (…, m, …), ``dim`` counted from the end; ``window`` a :class:`Window`.
+    """
+    taps = window.taps()
+    y = empty_along(input, dim, window.out)
+    if window.whole and window.kernel > 1:
+        (_, _, first), (_, _, second) = taps[:2]
+        array_module(input).add(input[along(dim, first)], input[along(dim, second)], out=y)
+        taps = taps[2:]
+    else:
+        y[...] = 0
+    for _, windows, places in taps:
+        y[along(dim, windows)] += input[along(dim, places)]
+    return y
+
+
+@sum_along.vjp("input")
+def _(g, dim, window):
+    return spread_along(g, dim, window)
+
+
+@op
+def spread_along(input, dim, window):
+    """yᵢ = Σ xₒ over the windows o that hold place i.    ∂L/∂x = the sum of g over each window: the adjoint.
+
+    Shapes: (…, m, …) → (…, n, …), ``dim`` counted from the end; ``window`` a :class:`Window`.
+    """
+    y = empty_along(input, dim, window.n)
+    if not window.covering:
+        y[...] = 0
+    for _, windows, places in window.taps():
+        if window.disjoint:
+            y[along(dim, places)] = input[along(dim, windows)]
+        else:
+            y[along(dim, places)] += input[along(dim, windows)]
+    return y
+
+
+@spread_along.vjp("input")
+def _(g, dim, window):
+    return sum_along(g, dim, window)

@@ -1,0 +1,398 @@
+"""Pooling: a window slides over the plane, and each place of the result is the maximum or the mean of one window.
+
+The rows and the columns of a window are pooled one after the other: the maximum of a rectangle is the maximum of
+its rows' maxima, its sum the sum of its rows' sums. So there are only ops along one axis here, x (…, n) → y (…, m),
+in two families that are closed under the vjp. With window o the places i = o·s − p + k·d, 0 ≤ k < K
+(:mod:`tinygen.ops.windows`),
+
+    maximum   yₒ = max over k of x[o·s − p + k·d] = x[i(o)]    where i(o) is the first place of the maximum
+    unpool    yᵢ = Σ gₒ over the windows o with i(o) = i       ⎫ each other's vjp, and unpool is
+    pick      yₒ = x[i(o)]                                     ⎭ the vjp of the maximum
+
+    sum       yₒ = Σ over k of x[o·s − p + k·d]                ⎫ each other's vjp
+    spread    yᵢ = Σ gₒ over the windows o that hold i         ⎭
+
+i(o) does not move under a small change of x (almost everywhere), so it is a constant of the derivative. It is kept
+as the number k of the chosen tap, in one byte.
+
+:func:`max_pool2d_by_definition` and :func:`avg_pool2d_by_definition` say the same of whole windows, slowly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tinygen.backend import array_module
+from tinygen.op import op
+from tinygen.ops.indexing import scatter_add
+from tinygen.ops.shape import to
+from tinygen.ops.windows import Pair, Window, along, empty_along, pair, plane, pool_windows, sum_along, window_view
+from tinygen.tensor import Tensor, is_grad_enabled, wrap
+
+# ----------------------------------------------------------------------------- the family of the maximum
+
+
+def max_pool2d_by_definition(x: Any, rows: Window, columns: Window) -> tuple[Any, Any]:
+    """The maximum over each window of a raw array, and its flat place in the plane: the definition, to test against.
+
+    The first of equal maxima counts, rows before columns. Numbers only: of NaNs see :func:`max_pool2d`.
+    """
+    xp = array_module(x)
+    w = window_view(x, rows, columns, lowest(x.dtype))
+    grid = xp.arange(rows.n)[:, None] * columns.n + xp.arange(columns.n)
+    places = xp.broadcast_to(window_view(grid, rows, columns, -1), w.shape)  # −1 in the padding
+    best = w.max(axis=(-2, -1), keepdims=True)
+    is_best = (w == best) & (places >= 0)
+    first = is_best.reshape(*w.shape[:-2], -1).argmax(axis=-1)[..., None]
+    return best[..., 0, 0], xp.take_along_axis(places.reshape(*w.shape[:-2], -1), first, axis=-1)[..., 0]
+
+
+def lowest(dtype: Any) -> Any:
+    """What every number of a dtype is at least: −∞, or the least integer."""
+    if dtype.kind == "f":
+        return -math.inf
+    return 0 if dtype.kind == "u" else -(2 ** (8 * dtype.itemsize - 1))
+
+
+def _bits(x: Any) -> Any:
+    """The numbers' bits as integers, to be multiplied with 0 or 1: 0·∞ is NaN, but 0·(the bits of ∞) is 0."""
+    return x.view(f"i{x.dtype.itemsize}")
+
+
+def _maximum(x: Any, dim: int, window: Window, choose: bool) -> tuple[Any, Any]:
+    """The maximum of each window along one axis and, where asked for, the number k of the first tap that has it.
+
+    A running maximum over the taps: K strided passes over the axis. Tap k takes the lead where it is strictly
+    greater, so the first of equal maxima stays, or where it is NaN, which stays: PyTorch's rule.
+    """
+    xp = array_module(x)
+    y, choice = empty_along(x, dim, window.out), None
+    taps = window.taps()
+    if window.whole and window.kernel > 1:
+        best = x[along(dim, taps.pop(0)[2])]  # nothing to fill: the first pass writes all of y
+    else:
+        y[...] = lowest(x.dtype)
+        best = y
+    if choose:
+        choice = xp.empty_like(y, dtype="uint8" if window.kernel <= 256 else "int32")
+        starts = xp.arange(window.out) * window.stride - window.padding
+        first = xp.maximum(-(starts // window.dilation), 0)  # the first tap that is not in the padding before the axis
+        choice[...] = first.reshape(-1, *(1,) * (-1 - dim))
+    for k, windows, places in taps:
+        v, o = x[along(dim, places)], along(dim, windows)
+        if choice is not None:
+            lead = v > best[o]
+            if x.dtype.kind == "f":
+                lead |= xp.isnan(v)
+            xp.maximum(choice[o], lead.astype(choice.dtype) * k, out=choice[o])
+        xp.maximum(best[o], v, out=y[o])
+        best = y
+    return y, choice
+
+
+@op(aux=True)
+def _max_along(input, dim, window, choose):
+    """yₒ = max over k of x[o·s − p + k·d] = x[i(o)], −∞ outside.    ∂L/∂x = g put back at the places i(o)."""
+    return _maximum(input, dim, window, choose)
+
+
+@_max_along.vjp("input")
+def _(g, aux, dim, window):
+    return _unpool_along(g, aux, dim, window)
+
+
+@op
+def _unpool_along(input, choice, dim, window):
+    """yᵢ = Σ xₒ over the windows o whose choice is i.    ∂L/∂x = g at the chosen places: the adjoint, pick."""
+    y = empty_along(input, dim, window.n)
+    if not window.covering:
+        y[...] = 0
+    xp = array_module(input)
+    for k, windows, places in window.taps():
+        o, i = along(dim, windows), along(dim, places)
+        if window.disjoint:
+            xp.multiply(_bits(input[o]), choice[o] == k, out=_bits(y[i]))
+        else:
+            y[i] += (_bits(input[o]) * (choice[o] == k)).view(y.dtype)
+    return y
+
+
+@_unpool_along.vjp("input")
+def _(g, choice, dim, window):
+    return _pick_along(g, choice, dim, window)
+
+
+@op
+def _pick_along(input, choice, dim, window):
+    """yₒ = x[i(o)].    ∂L/∂x = g put back at the places i(o): the adjoint, unpool."""
+    y = empty_along(input, dim, window.out)
+    y[...] = 0
+    for k, windows, places in window.taps():
+        o, i = along(dim, windows), along(dim, places)
+        part = _bits(y[o])
+        part |= _bits(input[i]) * (choice[o] == k)  # one tap is chosen: the others add no bits
+    return y
+
+
+@_pick_along.vjp("input")
+def _(g, choice, dim, window):
+    return _unpool_along(g, choice, dim, window)
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The maximum of each window: y[i, j] = max over k, l of x[i·s − p + k·d, j·s − p + l·d], −∞ in the padding.
+
+    ∂L/∂x[i] = Σ g over the windows whose maximum is x[i]. Of equal maxima the first gets it all, rows before columns;
+    a NaN is greater than every number, and of several the last counts.
+
+    Shapes: (N, C, H, W) or (C, H, W) → (…, Hₒ, Wₒ),  Hₒ = ⌊(H + 2p − d(K − 1) − 1)/s⌋ + 1, likewise Wₒ; N may be 0.
+
+    Args:
+        input: floating or integer planes.
+        kernel_size: K, one number or (rows, columns), as all that follow.
+        stride: s; K where omitted.
+        padding: p ≤ K/2, on both sides; never chosen.
+        dilation: d, the distance between the places of a window.
+        ceil_mode: round Hₒ and Wₒ up: a last window may reach over the end, but must start inside the input or the
+            padding before it.
+        return_indices: return (y, indices), the flat place h·W + w of each maximum in its plane, int64.
+
+    Raises:
+        TypeError: input is not a Tensor of real numbers, or an argument is not an integer or a pair of them.
+        ValueError: input has another number of axes than 3 or 4, an argument is out of range, padding > K/2, no window
+            fits, or (with dilation) one would lie wholly in the padding.
+
+    Source: ``torch.nn.functional.max_pool2d``; LeCun et al. 1998; Riesenhuber & Poggio 1999 for the maximum.
+    """
+    rows, columns = pool_windows(
+        "max_pool2d", plane("max_pool2d", input, "fiu"), kernel_size, stride, padding, dilation, ceil_mode
+    )
+    if not return_indices:
+        choose = input.requires_grad and is_grad_enabled()
+        return _max_along(_max_along(input, -1, columns, choose), -2, rows, choose)
+    # Columns first, so that of equal maxima the first row wins, and in it the first column.
+    best, column_choice = _maximum(input.data, -1, columns, True)
+    row_choice = _maximum(best, -2, rows, True)[1]
+    y = _pick_along(_pick_along(input, column_choice, -1, columns), row_choice, -2, rows)
+    return y, wrap(_flat_places(row_choice, column_choice, rows, columns))
+
+
+def _flat_places(row_choice: Any, column_choice: Any, rows: Window, columns: Window) -> Any:
+    """h·W + w of each maximum, from the chosen taps of its column of row maxima and of its row."""
+    xp = array_module(row_choice)
+    k, l = row_choice.astype("int64"), _pick_along.op.forward(column_choice, row_choice, -2, rows).astype("int64")
+    h = (xp.arange(rows.out) * rows.stride - rows.padding)[:, None] + k * rows.dilation
+    w = xp.arange(columns.out) * columns.stride - columns.padding + l * columns.dilation
+    return h * columns.n + w
+
+
+def max_unpool2d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    output_size: Sequence[int] | None = None,
+) -> Tensor:
+    """Planes of zeros with x at the places that ``max_pool2d(…, return_indices=True)`` reported.
+
+        y[indices[i]] += x[i]
+
+    ∂L/∂x = g at these places. A place that several windows chose gets their sum; PyTorch leaves open which of them
+    it gets.
+
+    Shapes: (N, C, Hₒ, Wₒ) or (C, Hₒ, Wₒ) → (…, H, W),  H = (Hₒ − 1)·s − 2p + K unless output_size says otherwise.
+
+    Args:
+        input: the values; indices: where they go in each plane, h·W + w, of the same shape, int64.
+        kernel_size, stride, padding: those of the pooling.
+        output_size: (H, W), or the whole shape; less than s away from the formula.
+
+    Raises:
+        TypeError, ValueError: as max_pool2d; or indices are not int64 or have another shape, or output_size does not
+            fit.
+        IndexError: an index is outside the plane (on the CPU).
+
+    Source: ``torch.nn.functional.max_unpool2d``; Zeiler & Fergus 2014, section 2.1.
+    """
+    who = "max_unpool2d"
+    size = plane(who, input, "fiu")
+    if not isinstance(indices, Tensor) or indices.dtype != "int64":
+        raise TypeError(f"{who}: expected indices to be an int64 Tensor, got {getattr(indices, 'dtype', indices)}")
+    if indices.shape != input.shape:
+        raise ValueError(f"{who}: indices of shape {indices.shape} do not fit input of shape {input.shape}")
+    K = pair(who, "kernel_size", kernel_size, 1)
+    s = K if stride is None else pair(who, "stride", stride, 1)
+    p = pair(who, "padding", padding, 0)
+    formula = tuple((m - 1) * s + k - 2 * p for m, k, s, p in zip(size, K, s, p, strict=True))
+    given = formula if output_size is None else tuple(output_size)
+    wanted = given[-2:]
+    fits = len(given) in (2, 4) and all(n > 0 and abs(n - f) < t for n, f, t in zip(wanted, formula, s))
+    if not fits:
+        raise ValueError(
+            f"{who}: expected output_size to be positive and less than the stride {s} away from {formula}, "
+            f"got {tuple(given)}"
+        )
+    lead = input.shape[:-2]
+    zeros = wrap(array_module(input.data).zeros((*lead, math.prod(wanted)), dtype=input.dtype))
+    flat = scatter_add(zeros, -1, indices.reshape(*lead, -1), input.reshape(*lead, -1))
+    return flat.reshape(*lead, *wanted)
+
+
+# --------------------------------------------------------------------------------- the family of the sum
+
+
+def avg_pool2d_by_definition(x: Any, rows: Window, columns: Window) -> Any:
+    """The mean over each window of a raw array, zeros in the padding counted: the definition, to test against."""
+    return window_view(x, rows, columns, 0).sum(axis=(-2, -1)) / (rows.kernel * columns.kernel)
+
+
+def _count(xp: Any, window: Window, include_pad: bool) -> Any:
+    """How many places of each window count: K, or an array where windows at the edges have fewer."""
+    n, K, s, p, _, m = window
+    if window.whole or (include_pad and (m - 1) * s + K <= n + 2 * p):
+        return K
+    starts = xp.arange(m) * s - p
+    if include_pad:  # a window of ceil_mode may reach beyond the padding; what is beyond does not count
+        return xp.minimum(starts + K, n + p) - starts
+    return xp.minimum(starts + K, n) - xp.maximum(starts, 0)
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """The mean of each window: y[i, j] = (1/c) Σ over k, l of x[i·s − p + k, j·s − p + l], 0 in the padding.
+
+    ∂L/∂x[i] = Σ g/c over the windows that hold place i.
+
+    Shapes: (N, C, H, W) or (C, H, W) → (…, Hₒ, Wₒ),  Hₒ = ⌊(H + 2p − K)/s⌋ + 1, likewise Wₒ; N may be 0.
+
+    Args:
+        input: floating planes (float16 is summed in float32).
+        kernel_size: K, one number or (rows, columns), as stride and padding.
+        stride: s; K where omitted.
+        padding: p ≤ K/2, on both sides.
+        ceil_mode: round Hₒ and Wₒ up: a last window may reach over the end, but must start inside the input or the
+            padding before it. What lies beyond the padding never counts in c.
+        count_include_pad: whether the padding counts in c.
+        divisor_override: c, in place of the number of places that count.
+
+    Raises:
+        TypeError: input is not a floating Tensor, or an argument is not an integer or a pair of them.
+        ValueError: input has another number of axes than 3 or 4, an argument is out of range, padding > K/2, no window
+            fits, or divisor_override is 0.
+
+    Source: ``torch.nn.functional.avg_pool2d``; LeCun et al. 1998.
+    """
+    rows, columns = pool_windows(
+        "avg_pool2d", plane("avg_pool2d", input, "fc"), kernel_size, stride, padding, 1, ceil_mode
+    )
+    if divisor_override == 0:
+        raise ValueError("avg_pool2d: divisor_override must not be 0")
+    if input.dtype == "float16":
+        return to(
+            avg_pool2d(
+                to(input, "float32"), kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+            ),
+            "float16",
+        )
+    total = sum_along(sum_along(input, -1, columns), -2, rows)
+    if divisor_override is not None:
+        return total / divisor_override
+    xp = array_module(input.data)
+    high, wide = (_count(xp, window, count_include_pad) for window in (rows, columns))
+    if isinstance(high, int) and isinstance(wide, int):
+        return total / (high * wide)
+    c = (high if isinstance(high, int) else high[:, None]) * wide
+    return total / wrap(xp.asarray(c, dtype=input.data.real.dtype))
+
+
+@op
+def _bin_means(input, dim, out):
+    """yₒ = mean of x over bin o = [⌊o·n/m⌋, ⌈(o + 1)·n/m⌉).    ∂L/∂x = g/(the bin's length) spread over the bin."""
+    y, n = empty_along(input, dim, out), input.shape[dim]
+    for o in range(out):
+        bin = slice(o * n // out, -(-(o + 1) * n // out))
+        y[along(dim, slice(o, o + 1))] = input[along(dim, bin)].mean(axis=dim, keepdims=True)
+    return y
+
+
+@_bin_means.vjp("input")
+def _(g, input_shape, dim):
+    return _bin_spread(g, dim, input_shape[dim])
+
+
+@op
+def _bin_spread(input, dim, n):
+    """yᵢ = Σ xₒ/(bin o's length) over the bins o that hold i: the adjoint.    ∂L/∂x = the mean of g over each bin."""
+    y, out = empty_along(input, dim, n), input.shape[dim]
+    y[...] = 0
+    for o in range(out):
+        bin = slice(o * n // out, -(-(o + 1) * n // out))
+        y[along(dim, bin)] += input[along(dim, slice(o, o + 1))] / (bin.stop - bin.start)
+    return y
+
+
+@_bin_spread.vjp("input")
+def _(g, input_shape, dim):
+    return _bin_means(g, dim, input_shape[dim])
+
+
+def _adapt(input: Tensor, dim: int, out: int) -> Tensor:
+    """The means of ``out`` bins along one axis."""
+    n = input.shape[dim]
+    if out == n:
+        return input
+    if out == 1:
+        return input.mean(dim, keepdim=True)
+    if out and n % out == 0:
+        K = n // out
+        return sum_along(input, dim, Window(n, K, K, 0, 1, out)) / K
+    return _bin_means(input, dim, out)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: int | None | Sequence[int | None]) -> Tensor:
+    """Means over as many bins as asked for: place o of m averages the rows ⌊o·H/m⌋ … ⌈(o + 1)·H/m⌉ − 1.
+
+    Likewise the columns. Neighbouring bins share a row where m does not divide H. ∂L/∂x = g/(the number of places in
+    the bin), summed over the bins that hold the place.
+
+    Shapes: (N, C, H, W) or (C, H, W) → (…, *output_size); N may be 0.
+
+    Args:
+        input: floating planes (float16 is averaged in float32).
+        output_size: m for rows and columns, or a pair; None keeps that axis as it is.
+
+    Raises:
+        TypeError: input is not a floating Tensor, or output_size holds something else than integers and None.
+        ValueError: input has another number of axes than 3 or 4, is empty in H or W, or output_size is negative.
+
+    Source: ``torch.nn.functional.adaptive_avg_pool2d``.
+    """
+    who = "adaptive_avg_pool2d"
+    size = plane(who, input, "fc")
+    given = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    if len(given) != 2:
+        raise TypeError(f"{who}: expected output_size to be an integer, None or a pair of them, got {output_size!r}")
+    m = tuple(n if v is None else pair(who, "output_size", v, 0)[0] for n, v in zip(size, given, strict=True))
+    if 0 in size:
+        raise ValueError(f"{who}: input of shape {input.shape} has nothing to average")
+    if input.dtype == "float16":
+        return to(adaptive_avg_pool2d(to(input, "float32"), m), "float16")
+    return _adapt(_adapt(input, -1, m[1]), -2, m[0])
