@@ -1,0 +1,1 @@
+"""Layers: modules that own parameters, and ``functional``, the functions that they call."""
