@@ -6,6 +6,7 @@ line now and then, so that a log of an overnight run stays short and readable.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
@@ -82,7 +83,13 @@ def _bar(start: int, total: int) -> Any:
         from tqdm import tqdm
     except ImportError:
         return None
+    try:
+        known = min(os.get_terminal_size(sys.stderr.fileno())) > 0
+    except (OSError, ValueError):
+        known = False
+    # Some terminals (a container's, a CI's) say that they are 0 × 0, and tqdm then shows nothing.
+    size: dict[str, Any] = {"dynamic_ncols": True} if known else {"ncols": 80, "nrows": 24}
     return tqdm(
-        initial=start, total=total, file=sys.stderr, dynamic_ncols=True,
+        initial=start, total=total, file=sys.stderr, **size,
         bar_format="{n_fmt}/{total_fmt} |{bar}| {rate_fmt}, {remaining} left{postfix}",
     )

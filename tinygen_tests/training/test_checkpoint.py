@@ -150,7 +150,8 @@ def test_what_is_not_made_yet_is_left_to_the_object(tmp_path):
     other = {"optimizer": Optimizer(state={1: {"m": np.zeros(3)}, 2: {"m": np.zeros(4)}})}
     load_checkpoint(path, other)
     assert sorted(other["optimizer"].state["state"]) == [0, 1]
-    check_refused(path, {"optimizer": Optimizer(state={1: {"m": np.zeros(4)}})}, ["optimizer: state.1.m has shape (3,)"])
+    wrong = {"optimizer": Optimizer(state={1: {"m": np.zeros(4)}})}
+    check_refused(path, wrong, ["optimizer: state.1.m has shape (3,)"])
     # but the state of a whole model is never "not made yet"
     save_checkpoint(path, 0, {"model": Model()})
     check_refused(path, {"model": model()}, ["0.weight is missing from the file"])

@@ -330,51 +330,49 @@ def test_a_run_in_another_thread_leaves_signals_alone(tmp_path, whole):
 
 
 SCRIPT = textwrap.dedent("""
-    import importlib.util, sys, time
+    import importlib.util, os, sys, time
     spec = importlib.util.spec_from_file_location("loop_tests", sys.argv[1])
     tests = importlib.util.module_from_spec(spec); spec.loader.exec_module(tests)
     folder, resume = sys.argv[2], sys.argv[3] == "resume"
-    sleep = lambda: time.sleep(0.002)
-    class Slow(tests.Walk):
-        def parameters(self):
-            return [self.w]
-    real = tests.np.sin
+    real, said = tests.np.sin, []
     def slow_sin(x):
+        said or said.append(print("in a step", flush=True))
         time.sleep(0.004)
         return real(x)
     tests.np.sin = slow_sin
-    print("ready", flush=True)
     tests.train(folder, 40, resume=resume, log_every=2)
+    print("done", flush=True)
+    os._exit(0)
 """)
 
 
-def start(folder, resume):
-    return subprocess.Popen(
+def train_elsewhere(folder, kind=None, after=0.0):
+    """Train in another process, send it a signal after a while: its exit code and words."""
+    resume = (folder / "checkpoint.npz").exists()
+    process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, __file__, str(folder), "resume" if resume else "new"], cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    first = process.stdout.readline()
+    time.sleep(after)
+    if kind is not None:
+        process.send_signal(kind)
+    out, err = process.communicate(timeout=30)
+    return process.returncode, first + out, err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_process_killed_by_sigkill_and_then_interrupted_resumes_to_the_same_bits(tmp_path, whole):
     rng = random.Random(3)
-    kinds = [signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM]
-    codes = []
-    for kind in kinds:
-        process = start(tmp_path, resume=(tmp_path / "checkpoint.npz").exists())
-        process.stdout.readline()
-        time.sleep(rng.uniform(0.01, 0.12))
-        process.send_signal(kind)
-        _, err = process.communicate(timeout=30)
-        codes.append(process.returncode)
-        assert "Traceback" not in err, err
-        if process.returncode == 0:
+    codes = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
+    for kind in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM):
+        code, out, err = train_elsewhere(tmp_path, kind, rng.uniform(0, 0.06))
+        if "done" in out:
             break
-        assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[kind], err
-    process = start(tmp_path, resume=(tmp_path / "checkpoint.npz").exists())
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 0, err
-    assert outcome(tmp_path)[1] == whole[1], codes
-    assert outcome(tmp_path)[0] == whole[0], codes
+        assert code == codes[kind] and "Traceback" not in err, err
+    code, out, err = train_elsewhere(tmp_path)
+    assert code == 0 and "done" in out, err
+    assert outcome(tmp_path)[1] == whole[1]
+    assert outcome(tmp_path)[0] == whole[0]
     assert not list(tmp_path.glob(".*.tmp"))
 
 

@@ -2,12 +2,17 @@
 
 import builtins
 import io
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tinygen.training import progress
 from tinygen.training.progress import Progress, clock
+
+ROOT = Path(__file__).parents[2]
 
 
 class Terminal(io.StringIO):
@@ -62,6 +67,27 @@ def test_a_bar_in_a_terminal(monkeypatch):
     text = go(stream=Terminal(), monkeypatch=monkeypatch)
     assert "40/40" in text and "it/s" in text and "loss 0.025" in text and "left" in text and text.endswith("\n")
     assert go(start=30, stream=Terminal(), monkeypatch=monkeypatch).lstrip("\r").startswith("30/40 ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX pseudo-terminal")
+@pytest.mark.parametrize("rows, columns", [(0, 0), (24, 0), (24, 60)])
+def test_a_bar_in_a_real_terminal_of_any_size(rows, columns):
+    pytest.importorskip("tqdm", reason="tqdm is not installed (the demos extra)")
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    code = ("from tinygen.training.progress import Progress\nbar = Progress(0, 5)\n"
+            "for step in range(1, 6):\n    bar.show({'loss': 0.125})\n    bar.update(step)\nbar.close()")
+    subprocess.run([sys.executable, "-c", code], stderr=theirs, check=True, timeout=30, cwd=ROOT)
+    os.close(theirs)
+    text = os.read(ours, 10_000).decode()
+    os.close(ours)
+    last = text.rstrip().split("\r")[-1]
+    assert "5/5" in last and "loss 0.125" in last and len(last) <= (columns or 80), text
 
 
 def test_plain_lines_in_a_terminal_without_tqdm(monkeypatch):
