@@ -6,7 +6,6 @@ Each is documented where it is defined, with its formula, shapes and derivative.
 """
 
 from tinygen.ops.activations import elu, gelu, leaky_relu, logsigmoid, relu, silu, softplus
-from tinygen.ops.convolution import conv2d, conv_transpose2d
 from tinygen.ops.cross_entropy import cross_entropy, nll_loss
 from tinygen.ops.dropout import dropout
 from tinygen.ops.elementwise import sigmoid, tanh
@@ -21,13 +20,14 @@ from tinygen.ops.losses import (
     mse_loss,
     smooth_l1_loss,
 )
+from tinygen.ops.normalization import batch_norm, group_norm, instance_norm, layer_norm, normalize
 from tinygen.ops.softmax import log_softmax, softmax
-from tinygen.ops.windows import fold, unfold
 
 # fmt: off
 __all__ = [
-    "linear", "conv2d", "conv_transpose2d", "unfold", "fold",
+    "linear",
     "relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "sigmoid", "logsigmoid", "tanh", "softmax", "log_softmax",
+    "batch_norm", "layer_norm", "group_norm", "instance_norm", "normalize",
     "embedding", "one_hot", "dropout",
     "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss",
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "nll_loss", "kl_div",

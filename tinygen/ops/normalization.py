@@ -1,0 +1,418 @@
+"""Normalisation: x̂ = (x − μ)/√(σ² + ε), with μ and σ² the mean and variance of the group that a number is in.
+
+What differs is the group:
+
+    batch_norm      one channel, over the batch and all positions
+    layer_norm      one example, over its last axes
+    instance_norm   one channel of one example, over all positions
+    group_norm      several channels of one example, over all positions
+
+Let M be "replace each number by the mean of its group", so μ = Mx, σ² = M(x − μ)², and with r = 1/√(σ² + ε),
+x̂ = r(x − μ). M is symmetric, and dμ = M dx. Differentiating (terms with M(x − μ) = 0 vanish),
+
+    dσ² = 2 M((x − μ)·dx)
+    dr  = −½ r³ dσ² = −r² M(x̂·dx)
+    dx̂  = r(dx − M dx) + (x − μ) dr = r(dx − M dx − x̂·M(x̂·dx))                                          (1)
+
+The matrix in (1) is symmetric, so it is its own transpose: the gradient with respect to x is
+
+    ∂L/∂x = h(g, x) := r(g − M g − x̂·M(x̂·g)).                                                           (2)
+
+Since h is linear in g, ∂/∂g of h with cotangent G is h(G, x). For ∂/∂x, vary x in (2): r by dr and x̂ by dx̂,
+
+    ⟨G, dh⟩ = ⟨G·h, dr/r⟩ − ⟨r·G·M(x̂·g), dx̂⟩ − ⟨r·g·M(x̂·G), dx̂⟩,
+
+and insert dr and (1), moving M from one side of a product to the other:
+
+    ∂/∂x = −r(x̂·M(G·h) + h(k, x)),      k = G·M(x̂·g) + g·M(x̂·G).                                        (3)
+
+The ops below are (1) with its affine end, (2), r and M; each one's vjps are made of the four again.
+
+Source: ``torch.nn.functional.NAME``; Ioffe & Szegedy, *Batch normalization* (2015); Ba, Kiros & Hinton, *Layer
+normalization* (2016); Ulyanov et al., *Instance normalization* (2016); Wu & He, *Group normalization* (2018).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tinygen.backend import array_module, float16, float32
+from tinygen.op import op
+from tinygen.ops.elementwise import clamp, rsqrt
+from tinygen.ops.reduction import norm
+from tinygen.ops.shape import broadcast_to
+from tinygen.tensor import Tensor
+
+# -------------------------------------------------------------------------------- groups and their means
+
+
+class Group(NamedTuple):
+    """Which numbers share a mean and a variance.
+
+    Attributes:
+        dims: the axes, counted from 0, over which a group extends.
+        channel_groups: into how many groups the channels (axis 1) of one example fall, for group_norm; else None.
+    """
+
+    dims: tuple[int, ...]
+    channel_groups: int | None = None
+
+
+def _mean(x: Any, group: Group, y: Any = None) -> Any:
+    """M x, or M(x·y) without x·y in memory, of raw arrays: with length 1 on the axes ``group.dims``.
+
+    Positions (axes from 2 on) are summed first and the rest from those few sums: faster where channels come last in
+    memory, and more exact than one long float32 sum.
+    """
+    xp = array_module(x)
+    letters = "abcdefghijklmnop"[: x.ndim]
+    inner = [d for d in group.dims if d >= 2 or x.ndim == 2 and group.channel_groups is None]
+    kept = "".join(c for d, c in enumerate(letters) if d not in inner)
+    sums = xp.einsum(f"{letters}->{kept}", x) if y is None else xp.einsum(f"{letters},{letters}->{kept}", x, y)
+    means = (sums / math.prod(x.shape[d] for d in inner)).reshape(
+        [1 if d in inner else n for d, n in enumerate(x.shape)]
+    )
+    if group.channel_groups is not None:
+        N, C, *ones = means.shape
+        split = means.reshape(N, group.channel_groups, -1)
+        return xp.broadcast_to(split.mean(axis=2, keepdims=True), split.shape).reshape(N, C, *ones)
+    outer = tuple(d for d in group.dims if d not in inner)
+    return means.mean(axis=outer, keepdims=True) if outer else means
+
+
+@op
+def _average(input, group):
+    """M x, with length 1 on the axes ``group.dims``.    ∂L/∂x = Mᵀg, see _shared."""
+    return _mean(input, group)
+
+
+@_average.vjp("input")
+def _(g, input_shape, group):
+    return _shared(g, input_shape, group)
+
+
+def _shared(g: Tensor, shape: tuple[int, ...], group: Group) -> Tensor:
+    """Mᵀg: every number of a group gets an equal share of what the group's mean got."""
+    n = math.prod(shape) // max(math.prod(g.shape), 1)
+    return broadcast_to(_average(g, group) / max(n, 1), shape)
+
+
+class Statistics(NamedTuple):
+    """μ, σ² and r of every group, computed once and handed on beside x: shortcuts, not arguments."""
+
+    mean: Any
+    var: Any
+    rstd: Any
+
+
+def _statistics(x: Any, group: Group, eps: float) -> Statistics:
+    """In two passes, x − μ before squaring: E[x²] − μ² would lose the variance of near-equal float32 numbers."""
+    μ = _mean(x, group)
+    d = x - μ
+    var = _mean(d, group, d)
+    return Statistics(μ, var, 1 / array_module(x).sqrt(var + eps))
+
+
+# ----------------------------------------------------------------------------------------------- the ops
+
+
+@op
+def _normalize(input, weight, bias, group, statistics):
+    """y = γ·x̂ + β.    ∂L/∂x = h(γ·g, x),  ∂L/∂γ = Σ g·x̂,  ∂L/∂β = Σ g, summed to their shapes. γ, β may be None."""
+    y = input - statistics.mean
+    y *= statistics.rstd
+    if weight is not None:
+        y *= weight
+    if bias is not None:
+        y += bias
+    return y
+
+
+@_normalize.vjp("input")
+def _(g, input, weight, group, statistics):
+    return _normalize_vjp(g if weight is None else g * weight, input, group, statistics)
+
+
+@_normalize.vjp("weight")
+def _(g, input, weight_shape, group, statistics):
+    return (g * _normalize(input, None, None, group, statistics)).sum_to_size(weight_shape)
+
+
+@_normalize.vjp("bias")
+def _(g, bias_shape):
+    return g.sum_to_size(bias_shape)
+
+
+@op
+def _normalize_vjp(g, x, group, statistics):
+    """h(g, x) = r(g − M g − x̂·M(x̂·g)).    ∂L/∂g = h(G, x);  ∂L/∂x is equation (3) at the top of this file."""
+    μ, _, r = statistics
+    h = x - μ
+    h *= -(r * r) * _mean(h, group, g)
+    h += g
+    h -= _mean(g, group)
+    h *= r
+    return h
+
+
+@_normalize_vjp.vjp("g")
+def _(G, x, group, statistics):
+    return _normalize_vjp(G, x, group, statistics)
+
+
+@_normalize_vjp.vjp("x")
+def _(G, h, g, x, group, statistics):
+    x_hat = _normalize(x, None, None, group, statistics)
+    r = _rstd(x, group, statistics)
+    k = G * _average(x_hat * g, group) + g * _average(x_hat * G, group)
+    return -r * (x_hat * _average(G * h, group) + _normalize_vjp(k, x, group, statistics))
+
+
+@op
+def _rstd(input, group, statistics):
+    """r = 1/√(σ² + ε).    dr = −r² M(x̂·dx), so ∂L/∂x = −x̂·Mᵀ(r²·g)."""
+    return statistics.rstd
+
+
+@_rstd.vjp("input")
+def _(g, r, input, group, statistics):
+    return -_normalize(input, None, None, group, statistics) * _shared(g * r * r, input.shape, group)
+
+
+def standardize(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, group: Group, eps: float
+) -> tuple[Tensor, Statistics]:
+    """y = γ·x̂ + β and the statistics that went into it; γ and β broadcast. float16 is normalised in float32."""
+    if input.dtype == float16:
+        γ, β = (None if x is None else x.to(float32) for x in (weight, bias))
+        y, statistics = standardize(input.to(float32), γ, β, group, eps)
+        return y.to(float16), statistics
+    statistics = _statistics(input.data, group, eps)
+    return _normalize(input, weight, bias, group, statistics), statistics
+
+
+# ------------------------------------------------------------------------------------- checks of arguments
+
+
+def _check(who: str, input: Tensor, least: int, form: str, shape: tuple[int, ...], **others: Tensor | None) -> None:
+    """Check the input's axes and dtype, and that the others have the given shape.
+
+    Raises:
+        ValueError, TypeError: they do not.
+    """
+    if input.ndim < least:
+        raise ValueError(f"{who}: expected input {form}, got shape {input.shape}")
+    if input.dtype.kind not in "fc":
+        raise TypeError(f"{who}: expected a floating input, got {input.dtype}")
+    for name, x in others.items():
+        if x is None:
+            continue
+        if x.shape != shape:
+            raise ValueError(f"{who}: expected {name} of shape {shape} for input {input.shape}, got {x.shape}")
+        if x.dtype != input.dtype and not name.startswith("running"):
+            raise TypeError(f"{who}: input is {input.dtype} and {name} {x.dtype}; convert one with .to(dtype)")
+
+
+def _check_more_than_one(who: str, input: Tensor, n: int, what: str) -> None:
+    if n == 1:
+        raise ValueError(
+            f"{who}: expected more than one number per {what}, got input {input.shape}: the variance of one number "
+            "is 0, whatever the number"
+        )
+
+
+def _per_channel(x: Tensor | None, ndim: int) -> Tensor | None:
+    """(C) → (1, C, 1, …)."""
+    return None if x is None else x.reshape([-1 if d == 1 else 1 for d in range(ndim)])
+
+
+def _update(running: Tensor, new: Any, momentum: float) -> None:
+    """running ← (1 − m)·running + m·new."""
+    running.copy_((1 - momentum) * running.data + momentum * new)
+
+
+def _with_given(
+    input: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """γ·(x − μ)/√(σ² + ε) + β with μ and σ² constants, so that ∂L/∂x = g·γ/√(σ² + ε). All but x are (C)."""
+    scale = rsqrt(var.detach().to(input.dtype) + eps)
+    if weight is not None:
+        scale = scale * weight
+    y = (input - _per_channel(mean.detach().to(input.dtype), input.ndim)) * _per_channel(scale, input.ndim)
+    return y if bias is None else y + _per_channel(bias, input.ndim)
+
+
+# ------------------------------------------------------------------------------------ the four, by group
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """y = γ·(x − μ)/√(σ² + ε) + β, one μ and σ² for each channel.
+
+    When training, μ and σ² (the mean square deviation) are those of the batch over all positions, and
+
+        running ← (1 − m)·running + m·(μ, or n/(n − 1)·σ²),      n = the number of numbers per channel,
+
+    is written into the running statistics. Otherwise those are μ and σ², as constants. The gradient is derived at the
+    top of :mod:`tinygen.ops.normalization`.
+
+    Shapes: input (N, C) or (N, C, …); all others (C) → as input, in the same order of axes in memory.
+
+    Args:
+        running_mean, running_var: not differentiated; both may be None when training.
+        weight, bias: γ and β; 1 and 0 where None.
+        momentum: m, the share of the new batch.
+
+    Raises:
+        ValueError: a shape does not fit; running statistics are missing; or a channel has one number to train on.
+        TypeError: the dtypes differ.
+
+    Source: ``torch.nn.functional.batch_norm``; Ioffe & Szegedy (2015), algorithm 1.
+    """
+    who = "batch_norm"
+    C = input.shape[1] if input.ndim > 1 else 0
+    running = {"running_mean": running_mean, "running_var": running_var}
+    _check(who, input, 2, "(N, C) or (N, C, …)", (C,), weight=weight, bias=bias, **running)
+    if (running_mean is None) != (running_var is None) or (running_mean is None and not training):
+        raise ValueError(
+            f"{who}: expected running_mean and running_var" + (", or neither" if training else " when not training")
+        )
+    if not training:
+        assert running_mean is not None and running_var is not None
+        return _with_given(input, running_mean, running_var, weight, bias, eps)
+    n = input.data.size // max(C, 1)
+    _check_more_than_one(who, input, n, "channel when training")
+    group = Group(tuple(d for d in range(input.ndim) if d != 1))
+    γ, β = _per_channel(weight, input.ndim), _per_channel(bias, input.ndim)
+    y, statistics = standardize(input, γ, β, group, eps)
+    if running_mean is not None and running_var is not None and n:
+        _update(running_mean, statistics.mean.reshape(C), momentum)
+        _update(running_var, statistics.var.reshape(C) * (n / (n - 1)), momentum)
+    return y
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """y = γ·(x − μ)/√(σ² + ε) + β, with μ and σ² those of the last axes, one for each index of the others.
+
+    Shapes: input (…, *normalized_shape); weight, bias: normalized_shape → as input.
+
+    Raises:
+        ValueError: normalized_shape is empty or not the end of the input's shape, or weight or bias has another.
+        TypeError: the dtypes differ, or normalized_shape is not a tuple or list.
+
+    Source: ``torch.nn.functional.layer_norm``; Ba, Kiros & Hinton (2016), eq. 3 and 4.
+    """
+    who = "layer_norm"
+    if not isinstance(normalized_shape, (tuple, list)):
+        raise TypeError(f"{who}: expected normalized_shape as a tuple, such as ({normalized_shape!r},)")
+    shape = tuple(normalized_shape)
+    if not shape or input.shape[-len(shape) :] != shape:
+        raise ValueError(f"{who}: normalized_shape {shape} is not the end of the input's shape {input.shape}")
+    _check(who, input, 1, "(…, *normalized_shape)", shape, weight=weight, bias=bias)
+    group = Group(tuple(range(input.ndim - len(shape), input.ndim)))
+    return standardize(input, weight, bias, group, eps)[0]
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """y = γ·(x − μ)/√(σ² + ε) + β, with μ and σ² those of C/num_groups channels of one example, over all positions.
+
+    Shapes: input (N, C, …); weight, bias (C) → as input, in the same order of axes in memory.
+
+    Raises:
+        ValueError: num_groups does not divide C, a shape does not fit, or there is one number in all per group.
+        TypeError: the dtypes differ.
+
+    Source: ``torch.nn.functional.group_norm``; Wu & He (2018), eq. 1 to 7.
+    """
+    who = "group_norm"
+    C = input.shape[1] if input.ndim > 1 else 0
+    _check(who, input, 2, "(N, C, …)", (C,), weight=weight, bias=bias)
+    if not isinstance(num_groups, int) or num_groups < 1 or C % num_groups:
+        raise ValueError(
+            f"{who}: num_groups={num_groups!r} must be positive and divide the {C} channels of {input.shape}"
+        )
+    _check_more_than_one(who, input, input.data.size // num_groups, "group")
+    group = Group(tuple(range(1, input.ndim)), num_groups)
+    γ, β = _per_channel(weight, input.ndim), _per_channel(bias, input.ndim)
+    return standardize(input, γ, β, group, eps)[0]
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """y = γ·(x − μ)/√(σ² + ε) + β, one μ and σ² for each channel of each example, over all positions.
+
+    The running statistics follow the batch's mean of μ and of n/(n − 1)·σ², n the number of positions; without
+    use_input_stats they are μ and σ², as constants.
+
+    Shapes: input (N, C, …) with at least one axis of positions; all others (C) → as input, in the same order of axes in
+    memory.
+
+    Raises:
+        ValueError: a shape does not fit; running statistics are missing; or there is one position.
+        TypeError: the dtypes differ.
+
+    Source: ``torch.nn.functional.instance_norm``; Ulyanov et al. (2016), eq. 1.
+    """
+    who = "instance_norm"
+    C = input.shape[1] if input.ndim > 1 else 0
+    running = {"running_mean": running_mean, "running_var": running_var}
+    _check(who, input, 3, "(N, C, …) with positions", (C,), weight=weight, bias=bias, **running)
+    if (running_mean is None) != (running_var is None) or (running_mean is None and not use_input_stats):
+        raise ValueError(
+            f"{who}: expected running_mean and running_var"
+            + (", or neither" if use_input_stats else " when not use_input_stats")
+        )
+    if not use_input_stats:
+        assert running_mean is not None and running_var is not None
+        return _with_given(input, running_mean, running_var, weight, bias, eps)
+    n = math.prod(input.shape[2:])
+    _check_more_than_one(who, input, n, "channel of an example")
+    γ, β = _per_channel(weight, input.ndim), _per_channel(bias, input.ndim)
+    y, statistics = standardize(input, γ, β, Group(tuple(range(2, input.ndim))), eps)
+    if running_mean is not None and running_var is not None and input.data.size:
+        _update(running_mean, statistics.mean.mean(axis=0).reshape(C), momentum)
+        _update(running_var, statistics.var.mean(axis=0).reshape(C) * (n / (n - 1)), momentum)
+    return y
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12) -> Tensor:
+    """y = x / max(‖x‖_p, ε) over an axis: vectors of length 1; vectors shorter than ε keep their direction, 0 stays 0.
+
+    Shapes: (*) → (*).
+
+    Raises:
+        IndexError: dim is out of range.
+
+    Source: ``torch.nn.functional.normalize``.
+    """
+    return input / clamp(norm(input, p, dim, keepdim=True), min=eps)
