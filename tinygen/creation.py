@@ -41,7 +41,7 @@ def tensor(data: Any, dtype: Any = None, device: str | None = None, requires_gra
         if device is None and get_default_device() != "cpu" and isinstance(array, np.ndarray):
             device = get_default_device()
     else:
-        array = _from_python(data)
+        array = _from_python(data, dtype)
         device = get_default_device() if device is None else device
     if array.dtype.kind not in "biufc":
         raise TypeError(f"tensor: expected numbers, got data of type {array.dtype}")
@@ -50,8 +50,8 @@ def tensor(data: Any, dtype: Any = None, device: str | None = None, requires_gra
     return wrap(array if device is None else move(array, device)).requires_grad_(requires_grad)
 
 
-def _from_python(data: Any) -> np.ndarray:
-    """Python numbers and lists as an array, floats in the default dtype."""
+def _from_python(data: Any, dtype: Any = None) -> np.ndarray:
+    """Python numbers and lists as an array, floats in the default dtype unless one is named."""
     if isinstance(data, (list, tuple)) and any(isinstance(x, Tensor) for x in data):
         data = [x.data.tolist() if isinstance(x, Tensor) and x.device != "cpu" else np.asarray(x) for x in data]
     try:
@@ -60,6 +60,8 @@ def _from_python(data: Any) -> np.ndarray:
         raise ValueError(f"tensor: the lists are ragged, or hold no numbers: {error}") from error
     if array.size == 0 and array.ndim:
         return array.astype(get_default_dtype())
+    if dtype is not None:
+        return array  # to be converted once: a detour through float32 would cost float64 its digits
     if array.dtype == np.float64 and not _holds_float64(data):
         return array.astype(get_default_dtype())
     if array.dtype == np.complex128 and not _holds_float64(data):
@@ -68,10 +70,10 @@ def _from_python(data: Any) -> np.ndarray:
 
 
 def _holds_float64(data: Any) -> bool:
-    """Whether a 64-bit NumPy number or array stands somewhere in the lists."""
+    """Whether a float64 NumPy number or array stands somewhere in the lists."""
     if isinstance(data, (list, tuple)):
         return any(_holds_float64(x) for x in data)
-    return isinstance(data, (np.ndarray, np.generic))
+    return isinstance(data, (np.ndarray, np.generic)) and data.dtype in (np.float64, np.complex128)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor:

@@ -38,7 +38,7 @@ def _attach() -> None:
             setattr(target, f"__{name}__", getattr(module, name))
     e = elementwise
     target.__truediv__ = e.div
-    target.__invert__ = e.logical_not
+    target.__invert__ = e.bitwise_not
     target.__and__, target.__or__, target.__xor__ = e.bitwise_and, e.bitwise_or, e.bitwise_xor
     target.__rand__, target.__ror__, target.__rxor__ = e.bitwise_and, e.bitwise_or, e.bitwise_xor
     # `x == None` and the like are False, as in PyTorch, instead of an error.

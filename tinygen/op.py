@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -160,6 +160,13 @@ class Op:
             raise TypeError(f"{self.name}(): argument {name!r} is {'given ' * (problem == 'twice')}{problem}")
         return bound
 
+    def fail(self, error: Exception, raw: Iterable) -> NoReturn:
+        """Raise the library's error, explained."""
+        explained = self.explain(error, raw)
+        if explained is error:
+            raise error
+        raise explained from error
+
     def explain(self, error: Exception, raw: Iterable) -> Exception:
         """The library's error again, with what was called and every argument's dtype, shape and device."""
         parts, places = [], set()
@@ -178,10 +185,14 @@ class Op:
             )
         if isinstance(error, DeviceError):
             return error
+        if not places and isinstance(error, (TypeError, AttributeError)):
+            return TypeError(f"{call}: expected a Tensor; make one with tg.tensor(...)")
         text = str(error)
         if text.startswith(f"{self.name}: ") or text.startswith(f"{self.name}("):
             return error
-        kind = next(k for k in (IndexError, TypeError, ValueError) if isinstance(error, k))
+        kind = next((k for k in (IndexError, TypeError, ValueError) if isinstance(error, k)), None)
+        if kind is None:
+            return error
         return kind(f"{call}: {text}")
 
     def plan(self, tracked: int) -> Plan:
@@ -309,8 +320,8 @@ def op(
             if broadcast:
                 promote(raw)
             out = forward(*raw)
-        except (ValueError, TypeError, IndexError) as error:
-            raise declared.explain(error, raw) from error
+        except (ValueError, TypeError, IndexError, AttributeError) as error:
+            declared.fail(error, raw)
         if aux:
             out, result_aux = out
         if type(out) not in _array_types:
@@ -329,8 +340,8 @@ def op(
         result_aux = None
         try:
             out = forward(*raw)
-        except (ValueError, TypeError, IndexError) as error:
-            raise declared.explain(error, raw) from error
+        except (ValueError, TypeError, IndexError, AttributeError) as error:
+            declared.fail(error, raw)
         if aux:
             out, result_aux = out
         if type(out) not in _array_types:

@@ -12,10 +12,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinygen.backend import array_module
+import numpy as np
+
+from tinygen.backend import array_module, is_array
 from tinygen.kernels.erf import erf as erf_kernel
 from tinygen.op import op
-from tinygen.promotion import floating
+from tinygen.promotion import floating, result_type
 from tinygen.tensor import Tensor
 
 # ------------------------------------------------------------------------------------------ arithmetic
@@ -84,29 +86,30 @@ def _(g, y, other):
 
 
 @op(broadcast=True)
-def pow(input, other):
-    """y = aᵇ.    ∂L/∂a = g·b·aᵇ⁻¹ (0 where b = 0),  ∂L/∂b = g·y·ln a (0 where a = 0 and b ≥ 0).
+def pow(input, exponent):
+    """y = aᵇ.    ∂L/∂a = g·b·aᵇ⁻¹ (0 where a = b = 0),  ∂L/∂b = g·y·ln a (0 where a = 0 and b ≥ 0).
 
     The two exceptions are the limits that keep 0·∞ = NaN out: 0⁰ = 1 has the derivative 0 in both arguments.
     """
-    return input**other
+    return input**exponent
 
 
 @pow.vjp("input")
-def _(g, input, other):
-    if not isinstance(other, Tensor):
-        return zeros_like(g * input) if other == 0 else g * (other * input ** (other - 1))
-    safe = where(other == 0, 1.0, other)
-    return where(other == 0, 0.0, g * (other * input ** (safe - 1)))
+def _(g, input, exponent):
+    if isinstance(exponent, (int, float, complex)):
+        return zeros_like(g * input) if exponent == 0 else g * (exponent * input ** (exponent - 1))
+    # Only where the base is 0 too: elsewhere b = 0 has the mixed derivative ∂²y/∂a∂b = 1/a, which a mask would lose.
+    flat = eq(input, 0) & eq(exponent, 0)
+    return where(flat, 0.0, g * (exponent * input ** (where(flat, 1.0, exponent) - 1)))
 
 
-@pow.vjp("other")
-def _(g, y, input, other):
-    if not isinstance(input, Tensor):
+@pow.vjp("exponent")
+def _(g, y, input, exponent):
+    if isinstance(input, (int, float, complex)):
         if input == 0:
-            return where(other >= 0, 0.0, g * (y * -math.inf))
+            return g * where(ge(exponent, 0), 0.0, -y)  # y = ∞ where b < 0
         return g * (y * (math.log(input) if input > 0 else math.nan))
-    flat = (input == 0) & (other >= 0)
+    flat = eq(input, 0) & ge(exponent, 0)
     return where(flat, 0.0, g * (y * log(where(flat, 1.0, input))))
 
 
@@ -302,10 +305,12 @@ def _(g, y):
 def sigmoid(input):
     """y = σ(a) = 1/(1 + e⁻ᵃ).    ∂L/∂a = g·y·(1 − y), because σ' = σ(1 − σ).
 
-    Computed as ½(1 + tanh(a/2)), the same function, which overflows for no a.
+    As it is written: where e⁻ᵃ overflows to ∞ the quotient is 0, as it should be, and small values keep their
+    relative precision, which ½(1 + tanh(a/2)) rounds to 0.
     """
     input = floating(input)
-    return 0.5 * (1 + array_module(input).tanh(0.5 * input))
+    with np.errstate(over="ignore"):
+        return 1 / (1 + array_module(input).exp(-input))
 
 
 @sigmoid.vjp("input")
@@ -368,7 +373,9 @@ def where(condition, input, other):
     Args:
         condition: a boolean tensor; all three broadcast.
     """
-    return _module(condition, input, other).where(condition, input, other)
+    y = _module(condition, input, other).where(condition, input, other)
+    # Two Python numbers would give NumPy's float64.
+    return y if is_array(input) or is_array(other) else y.astype(result_type(input, other))
 
 
 @where.vjp("input")
@@ -455,6 +462,12 @@ def bitwise_or(input, other):
 def bitwise_xor(input, other):
     """a ⊕ b of booleans, bit by bit of integers. Not differentiable."""
     return input ^ other
+
+
+@op
+def bitwise_not(input):
+    """¬a of booleans, bit by bit of integers. Not differentiable."""
+    return array_module(input).invert(input)
 
 
 @op

@@ -17,6 +17,7 @@ Ridders, *Accurate computation of F'(x) and F'(x)F''(x)* (1982).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,16 +50,18 @@ def check_grad(
     Order 1 compares ∂⟨g, f(x)⟩/∂x with numerical derivatives, for a random g. Order 2 checks in the same way the
     function x, g ↦ ∂⟨g, f(x)⟩/∂x, whose derivatives are ⟨g, f⟩'s Hessian and, in g, the Jacobian.
 
-    Also checked: that gradients have their input's shape and dtype, share no memory, and are the same again for
-    non-contiguous inputs and for float32 (to float32's precision); that f writes to no input.
+    Also checked: that gradients have their input's shape and dtype and share no memory, with inputs, with one
+    another or with those of an earlier sweep; that value and gradients are the same again when computed again, for
+    non-contiguous inputs, and for float32 (to float32's precision); that neither f nor a vjp writes to an input or
+    to the gradient that it was given.
 
     Args:
         f: a function of tensors that returns one tensor.
         inputs: Tensors or arrays. Floating ones are differentiated, in float64; others are passed on.
         order: 1 or 2 (or more, as far as you have time).
         rtol, atol: |analytic − numeric| ≤ atol + rtol·scale, where scale is the largest derivative seen.
-        step: the first step of the differences, in units of the input's own size; choose it so that no kink is
-            within reach.
+        step: the first step of the differences, in units of the input's own size. Where they do not converge
+            (a kink or a pole is within reach) smaller ones are tried.
         seed: of the cotangents and directions.
 
     Raises:
@@ -97,7 +100,10 @@ def _check_order(
         def gradient(*tensors: Tensor) -> Tensor:
             """All gradients of ⟨g, f(x)⟩ in one vector, as a function of x and g."""
             xs = [tensors[i] for i in active]
-            found = grad([f(*tensors[:n])], xs, [tensors[n]], create_graph=True, allow_unused=True)
+            y = f(*tensors[:n])
+            found: Sequence[Tensor | None] = [None] * len(xs)
+            if y.requires_grad:
+                found = grad([y], xs, [tensors[n]], create_graph=True, allow_unused=True)
             parts = [(x * 0 if d is None else d).reshape(-1) for x, d in zip(xs, found, strict=True)]
             total = parts[0]
             for part in parts[1:]:
@@ -138,7 +144,10 @@ def _analytic(
     wanted = [tensors[i] for i in active]
     if not y.requires_grad:
         return [wrap(np.zeros_like(x.data)) for x in wanted]
-    found = grad(y, wanted, wrap(g.astype(y.dtype)), allow_unused=True)
+    seed = g.astype(y.dtype)
+    found = grad(y, wanted, wrap(seed), allow_unused=True)
+    if not np.array_equal(seed, g.astype(y.dtype)):
+        raise GradientError("a vjp wrote to the gradient that it was given")
     return [wrap(np.zeros_like(x.data)) if d is None else d for x, d in zip(wanted, found, strict=True)]
 
 
@@ -168,7 +177,13 @@ def _compare(
         says = np.array([float((claimed * u).sum()) for u in directions])
         pairs = [_numeric(f, arrays, i, u, g, step) for u in directions]
         number, noise = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
-        scale = max(np.abs(number).max(), np.abs(says).max())
+        scale = np.abs(number).max()
+        # Neither an infinite number nor one that is all noise may make room for a wrong gradient.
+        if not (np.isfinite(scale) and (10 * noise <= 1e-3 * scale + 1e-5).all()):
+            raise GradientError(
+                f"{where or ''}gradient of argument {i}, of shape {x.shape}, cannot be judged: the numerical "
+                f"derivatives are {number} ± {noise}. f jumps, bends or is not finite near this point; choose another"
+            )
         allowed = atol + rtol * scale + 10 * noise
         wrong = ~(np.abs(says - number) <= allowed)
         if wrong.any():
@@ -204,10 +219,18 @@ def _numeric(
 
     def along(h: float) -> float:
         moved = [*arrays]
-        moved[i] = arrays[i] + h * u
+        moved[i] = np.asarray(arrays[i] + h * u)
         return float((g * _value(f, moved)).sum())
 
-    difference, error = _richardson(along, step * max(1.0, float(np.abs(arrays[i]).max())) / max(1.0, np.abs(u).max()))
+    h = step * max(1.0, float(np.abs(arrays[i]).max())) / max(1.0, np.abs(u).max())
+    difference, error = _richardson(along, h)
+    for _ in range(4):
+        if error <= 1e-6 * abs(difference) + 1e-9:
+            break
+        h /= 10
+        again, smaller = _richardson(along, h)
+        if smaller < error:
+            difference, error = again, smaller
     exact = _complex_step(f, arrays, i, u, g)
     if exact is not None and abs(exact - difference) <= 1e-5 * max(abs(exact), abs(difference)) + 10 * error + 1e-7:
         return exact, 1e-13 * abs(exact)
@@ -217,7 +240,7 @@ def _numeric(
 def _richardson(along: Callable[[float], float], h: float) -> tuple[float, float]:
     """The derivative of ``along`` at 0 and an estimate of its error, from Ridders' table."""
     table: list[list[float]] = []
-    best, error = 0.0, np.inf
+    best, error = np.nan, np.inf
     for row in range(_STEPS):
         table.append([(along(h) - along(-h)) / (2 * h)])
         for k in range(1, row + 1):
@@ -234,11 +257,12 @@ def _complex_step(
 ) -> float | None:
     """⟨g, Im f(x + ih·u)⟩ / h, or None where f does not take complex numbers."""
     moved: list[Any] = [a.astype(np.complex128) if a.dtype.kind == "f" else a for a in arrays]
-    moved[i] = moved[i] + 1j * _TINY * u
+    moved[i] = np.asarray(moved[i] + 1j * _TINY * u)
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)  # an imaginary part was dropped
             y = _value(f, moved)
-    except (TypeError, ValueError, RuntimeError):
+    except Exception:  # f is anybody's, and need not take complex numbers; the differences remain
         return None
     return float((g * y.imag).sum() / _TINY) if y.dtype.kind == "c" else None
 
@@ -253,8 +277,15 @@ def _check_manners(
     """Shapes, dtypes, memory: what a gradient must be whatever its value."""
     before = [a.copy() for a in exact]
     y = _value(f, exact)
+    if y.dtype.kind == "f" and y.dtype != np.float64:
+        raise GradientError(f"f of float64 inputs is {y.dtype}: somewhere float64 is lost")
     g = rng.standard_normal(y.shape, np.float64)
     reference = _analytic(f, exact, active, g)
+    kept = [d.data.copy() for d in reference]
+    again = _same(f, exact, active, y, g, reference, 1e-9, "the second time")
+    for i, d, e, was in zip(active, reference, again, kept, strict=True):
+        if np.may_share_memory(d.data, e.data) or not np.array_equal(d.data, was, equal_nan=True):
+            raise GradientError(f"the gradient of argument {i} shares memory with that of a later sweep")
     for i, (a, b) in enumerate(zip(exact, before, strict=True)):
         if not np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
             raise GradientError(f"f, or one of its vjps, wrote to its argument {i}")
@@ -268,18 +299,19 @@ def _check_manners(
         if any(np.may_share_memory(d.data, other) for other in others):
             raise GradientError(f"the gradient of argument {i} shares memory with an input or another gradient")
     strided = [_strided(a) if i in active else a for i, a in enumerate(exact)]
-    _same(f, strided, active, g, reference, 1e-9, "for non-contiguous inputs")
+    _same(f, strided, active, y, _strided(g), reference, 1e-9, "for non-contiguous inputs")
     single = [a.astype(np.float32) if i in active else a for i, a in enumerate(exact)]
     low = _value(f, single)
     if y.dtype == np.float64 and low.dtype != np.float32:
         raise GradientError(f"f of float32 inputs is {low.dtype}: somewhere float32 is lost")
-    _same(f, single, active, g.astype(np.float32), reference, 1e-2, "for float32 inputs", np.float32)
+    _same(f, single, active, y, g.astype(np.float32), reference, 1e-2, "for float32 inputs", np.float32)
 
 
 def _strided(a: np.ndarray) -> np.ndarray:
     """The same numbers with gaps between them in memory, axes in another order."""
     wide = np.full((*reversed([2 * n for n in a.shape]),), np.nan)
-    view = wide.T[tuple(slice(None, None, 2) for _ in a.shape)]
+    gaps: tuple[Any, ...] = (..., *(slice(None, None, 2) for _ in a.shape))
+    view = wide.T[gaps]
     view[...] = a
     return view
 
@@ -288,20 +320,30 @@ def _same(
     f: Callable[..., Tensor],
     arrays: list[np.ndarray],
     active: Sequence[int],
+    y: np.ndarray,
     g: np.ndarray,
     reference: Sequence[Tensor],
     rtol: float,
     when: str,
     dtype: Any = np.float64,
-) -> None:
-    with no_grad():
-        scales = [float(np.abs(d.data).max()) if d.data.size else 0.0 for d in reference]
-    for i, d, e, scale in zip(active, _analytic(f, arrays, active, g), reference, scales, strict=True):
+) -> list[Tensor]:
+    """The gradients again; value and gradients must be those already known."""
+    value = _value(f, arrays)
+    if value.shape != y.shape or not _close(value, y, rtol):
+        raise GradientError(f"the value is another one {when}")
+    again = _analytic(f, arrays, active, g)
+    for i, d, e in zip(active, again, reference, strict=True):
         if d.dtype != dtype:
             raise GradientError(f"the gradient of argument {i} is {d.dtype} {when}, expected {np.dtype(dtype)}")
-        if not np.allclose(d.data, e.data, rtol=rtol, atol=rtol * scale + 1e-12):
+        if not _close(d.data, e.data, rtol):
             worst = float(np.abs(d.data - e.data).max())
             raise GradientError(f"the gradient of argument {i} is another one {when}: it differs by {worst:.3g}")
+    return again
+
+
+def _close(a: np.ndarray, b: np.ndarray, rtol: float) -> bool:
+    scale = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
+    return np.allclose(a, b, rtol=rtol, atol=rtol * scale + 1e-12, equal_nan=True)
 
 
 def check_adjoint(
