@@ -4,8 +4,8 @@
 ``tg.data``, ``tg.training`` and ``tg.viz`` build on them.
 """
 
-from tinygen import methods as _methods  # hangs the ops on Tensor
-from tinygen import testing
+from tinygen import cuda, data, testing, training, viz
+from tinygen import methods as _methods  # first: hangs the ops on Tensor
 from tinygen.autograd import grad
 from tinygen.backend import (
     DeviceError,
@@ -37,6 +37,7 @@ from tinygen.creation import (
     zeros_like,
 )
 from tinygen.op import op
+from tinygen.ops.activations import relu
 from tinygen.ops.elementwise import (
     abs,
     add,
@@ -115,6 +116,7 @@ from tinygen.ops.shape import (
     unflatten,
     unsqueeze,
 )
+from tinygen.ops.softmax import log_softmax, softmax
 from tinygen.random import (
     Generator,
     default_generator,

@@ -1,0 +1,10 @@
+"""The generative models, each in a file of its own that reads as its paper does."""
+
+from tinygen.models.autoencoder import (
+    Autoencoder,
+    ConvAutoencoder,
+    DenseAutoencoder,
+    StackedAutoencoder,
+    pretrain_greedily,
+)
+from tinygen.models.corruption import corrupt
