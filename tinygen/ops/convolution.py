@@ -32,7 +32,7 @@ from tinygen.kernels import windows as kernels
 from tinygen.kernels.windows import Pair, Window
 from tinygen.op import op
 from tinygen.ops.shape import flip, pad_zeros, squeeze, unsqueeze
-from tinygen.ops.windows import hashable, pair, sliding, unfold
+from tinygen.ops.unfold import hashable, pair, sliding, unfold
 from tinygen.tensor import Tensor
 
 Lengths = int | Sequence[int]
