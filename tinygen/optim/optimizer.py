@@ -1,0 +1,303 @@
+"""Optimizer: parameters in groups, each parameter's running averages, and a step that writes in place.
+
+A subclass says in ``_update`` how one array of parameters moves; that method is the formula. Everything else (groups,
+checks, saving and loading) is here. ``_update`` is elementwise and knows nothing but arrays, so that it may be handed
+one parameter or many of them joined into one array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinygen.backend import array_module, device_of, move
+from tinygen.tensor import Tensor, enable_grad, next_number, wrap
+
+Group = dict[str, Any]
+
+
+class Scratch:
+    """Working memory that all parameters share, so that a step allocates nothing large."""
+
+    def __init__(self) -> None:
+        self._flat: dict[tuple, Any] = {}
+
+    def like(self, array: Any, which: int = 0) -> Any:
+        """An array with the shape, dtype and memory order of another; its numbers are left over from earlier uses."""
+        n = array.size
+        key = (array.dtype, device_of(array), which)
+        flat = self._flat.get(key)
+        if flat is None or flat.size < n:
+            flat = self._flat[key] = array_module(array).empty(n, array.dtype)
+        if array.flags.c_contiguous:
+            return flat[:n].reshape(array.shape)
+        order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+        in_memory_order = flat[:n].reshape([array.shape[axis] for axis in order])
+        return in_memory_order.transpose([order.index(axis) for axis in range(array.ndim)])
+
+
+class Optimizer:
+    """What all optimizers share. Not to be used itself.
+
+    Args:
+        params: Tensors that require grad, or dicts ``{"params": …, "lr": …}``: groups with settings of their own.
+        defaults: the settings of groups that do not have their own.
+
+    Attributes:
+        param_groups: a list of dicts: ``"params"`` and the settings, which may be changed between steps.
+        state: parameter → its averages, empty before its first step.
+
+    Raises:
+        TypeError: params is not an iterable of Tensors or dicts, or a setting is unknown.
+        ValueError: params is empty, names a parameter twice, or holds something that cannot be learned.
+
+    Source: ``torch.optim.Optimizer``.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: Group) -> None:
+        who = type(self).__name__
+        if isinstance(params, Tensor) or not isinstance(params, Iterable):
+            hint = "model.parameters()" if hasattr(params, "parameters") else "an iterable, such as [tensor]"
+            raise TypeError(f"{who}: params must be Tensors or dicts of them, got {type(params).__name__}; pass {hint}")
+        self.defaults = defaults
+        self.param_groups: list[Group] = []
+        self.state: dict[Tensor, dict[str, Any]] = {}
+        self._scratch = Scratch()
+        groups = list(params)
+        if not groups:
+            raise ValueError(f"{who}: there are no parameters to optimize")
+        if not any(isinstance(group, dict) for group in groups):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    # -- what a subclass defines
+
+    def _check(self, group: Group) -> None:
+        """Raise ValueError where a setting is out of range."""
+
+    def _averages(self, group: Group) -> tuple[str, ...]:
+        """The names of a parameter's averages, PyTorch's names."""
+        return ()
+
+    def _update(self, w: Any, g: Any, state: dict[str, Any], group: Group) -> None:
+        """Move the array w, whose gradient is g, in place; g is never written."""
+        raise NotImplementedError(f"{type(self).__name__} does not define _update")
+
+    def _start(self, w: Any, group: Group) -> dict[str, Any]:
+        """A parameter's state before its first step."""
+        zeros_like = array_module(w).zeros_like
+        return {"step": 0, **{name: zeros_like(w) for name in self._averages(group)}}
+
+    # -- parameters
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Optimize more parameters, with settings of their own where the dict has any.
+
+        Raises:
+            TypeError, ValueError: as for the optimizer itself; nothing was added then.
+        """
+        who = type(self).__name__
+        if not isinstance(param_group, dict) or "params" not in param_group:
+            raise TypeError(f'{who}: a parameter group is a dict {{"params": …}}, got {param_group!r}')
+        params = param_group["params"]
+        if isinstance(params, (set, frozenset)):
+            raise TypeError(f"{who}: parameters must come in an order, not in a set: it differs from run to run")
+        params = [params] if isinstance(params, Tensor) else list(params)
+        for key in param_group:
+            if key not in self.defaults and key not in ("params", "initial_lr"):
+                raise TypeError(f"{who}: unknown setting {key!r}; there are {', '.join(self.defaults)}")
+        if not params:
+            raise ValueError(f"{who}: a parameter group is empty")
+        known = {id(p) for group in self.param_groups for p in group["params"]}
+        for i, p in enumerate(params):
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{who}: params[{i}] is a {type(p).__name__}, expected a Tensor")
+            if p._node is not None:
+                raise ValueError(
+                    f"{who}: params[{i}], of shape {p.shape}, was computed by {p._node!r}; only leaves can be "
+                    "optimized: make one with nn.Parameter(x) or x.detach().requires_grad_()"
+                )
+            if p.dtype.kind != "f":
+                raise ValueError(f"{who}: params[{i}] holds {p.dtype}; only floating numbers can be optimized")
+            if not getattr(p.data.flags, "writeable", True):
+                raise ValueError(f"{who}: params[{i}], of shape {p.shape}, is read-only memory; optimize a copy of it")
+            if id(p) in known:
+                raise ValueError(
+                    f"{who}: params[{i}], of shape {p.shape}, is there twice; every step would move it twice"
+                )
+            known.add(id(p))
+        group = {"params": params, **{key: param_group.get(key, value) for key, value in self.defaults.items()}}
+        if "initial_lr" in param_group:
+            group["initial_lr"] = param_group["initial_lr"]
+        self._check(group)
+        self.param_groups.append(group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients: None, or zeros where ``set_to_none`` is False."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    g = p.grad.data
+                    p.grad = None if set_to_none else wrap(array_module(g).zeros_like(g))
+
+    # -- the step
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move every parameter that has a gradient by one step, in place.
+
+        Args:
+            closure: computes the loss anew, with its gradients, before the step.
+
+        Returns: what closure returned, or None.
+
+        Raises:
+            RuntimeError: a gradient's shape, dtype or device is not its parameter's; no parameter has moved then.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        ready = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        for p, _ in ready:
+            w, g = p.data, p.grad.data
+            if g.shape != w.shape or g.dtype != w.dtype or device_of(g) != device_of(w):
+                raise RuntimeError(
+                    f"{type(self).__name__}.step: a parameter is {w.dtype} {w.shape} on {device_of(w)}, its gradient "
+                    f"{g.dtype} {g.shape} on {device_of(g)}"
+                )
+        for p, group in ready:
+            state = self.state.get(p)
+            if state is None:
+                state = self.state[p] = self._start(p.data, group)
+            self._update(p.data, p.grad.data, state, group)
+            p._written = next_number()
+        return loss
+
+    # -- saving and loading
+
+    def state_dict(self) -> dict[str, Any]:
+        """The settings and averages, the parameters standing there as numbers 0, 1, … in the order of the groups.
+
+        The averages share their numbers with the optimizer, as in PyTorch: save or copy them before the next step.
+        """
+        places: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            for p in group["params"]:
+                places[id(p)] = len(places)
+            settings = {key: value for key, value in group.items() if key != "params"}
+            groups.append({**settings, "params": [places[id(p)] for p in group["params"]]})
+        state = {}
+        for p, own in self.state.items():
+            state[places[id(p)]] = {
+                key: value if isinstance(value, (int, float, type(None))) else wrap(value) for key, value in own.items()
+            }
+        return {"state": dict(sorted(state.items())), "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a saved state: settings and averages, copied. PyTorch's own state_dicts are taken too.
+
+        Raises:
+            ValueError: the state is of other groups, parameters or settings; every difference is listed, and
+                nothing has changed.
+        """
+        who = f"{type(self).__name__}.load_state_dict"
+        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
+            raise ValueError(f"{who}: expected a dict with 'state' and 'param_groups'")
+        saved_groups, saved_state = state_dict["param_groups"], state_dict["state"]
+        problems: list[str] = []
+        if len(saved_groups) != len(self.param_groups):
+            problems.append(f"there are {len(self.param_groups)} parameter groups, the state has {len(saved_groups)}")
+        new_groups: list[Group] = []
+        params: dict[int, Tensor] = {}
+        for i, (group, saved) in enumerate(zip(self.param_groups, saved_groups)):
+            if len(saved["params"]) != len(group["params"]):
+                problems.append(f"group {i} has {len(group['params'])} parameters, the state {len(saved['params'])}")
+            params.update(zip(saved["params"], group["params"]))
+            new_groups.append(self._settings(i, group, saved, problems))
+        new_state: dict[Tensor, dict[str, Any]] = {}
+        for place, saved in saved_state.items():
+            place = int(place)  # JSON makes strings of numbers that are keys
+            if place in params:
+                group = next(group for group in new_groups if any(p is params[place] for p in group["params"]))
+                new_state[params[place]] = self._loaded(place, params[place].data, group, saved, problems)
+            elif not problems:
+                problems.append(f"there is no parameter {place}")
+        if problems:
+            lines = "".join(f"\n  {line}" for line in problems)
+            raise ValueError(f"{who}: the state does not fit, and nothing was loaded:{lines}")
+        for group, settings in zip(self.param_groups, new_groups):
+            group.clear()
+            group.update(settings)
+        self.state = new_state
+
+    def _settings(self, i: int, group: Group, saved: Mapping[str, Any], problems: list[str]) -> Group:
+        settings = {"params": group["params"]}
+        for key in self.defaults:
+            if key not in saved:
+                problems.append(f"group {i}: the setting {key!r} is missing from the state")
+            else:
+                value = saved[key]
+                settings[key] = tuple(value) if isinstance(value, list) else value
+        for key, value in saved.items():
+            # PyTorch's further settings (foreach, fused, …) are no loss where they are switched off.
+            if key == "initial_lr":
+                settings[key] = value
+            elif key not in self.defaults and key not in ("params", "param_names") and value not in (None, False):
+                problems.append(f"group {i}: the state has the setting {key}={value!r}, which is not supported here")
+        if not problems:
+            try:
+                self._check(settings)
+            except (TypeError, ValueError) as error:
+                problems.append(f"group {i}: {error}")
+        return settings
+
+    def _loaded(
+        self, place: int, w: Any, group: Group, saved: Mapping[str, Any], problems: list[str]
+    ) -> dict[str, Any]:
+        """One parameter's averages, in arrays of their own with the parameter's memory order."""
+        own: dict[str, Any] = {}
+        names = self._averages(group)
+        needed = self._start(w[:0] if w.ndim else w, group)
+        for key in saved:
+            if key not in ("step", *names) and saved[key] is not None:
+                problems.append(f"parameter {place}: the state has {key!r}, which these settings do not use")
+        problems.extend(f"parameter {place}: {key!r} is missing from the state" for key in needed if key not in saved)
+        if "step" in needed and "step" in saved:
+            own["step"] = int(saved["step"])
+        for key in names:
+            value = saved.get(key)
+            if value is None:
+                continue
+            array = value.data if isinstance(value, Tensor) else value
+            array = array if hasattr(array, "strides") else np.asarray(array)
+            if tuple(array.shape) != w.shape or array.dtype != w.dtype:
+                problems.append(
+                    f"parameter {place}: expected {key!r} as {w.dtype} {w.shape}, got {array.dtype} "
+                    f"{tuple(array.shape)}"
+                )
+            else:
+                own[key] = array_module(w).empty_like(w)
+                own[key][...] = move(array, device_of(w))
+        return own
+
+    def __repr__(self) -> str:
+        lines = []
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return f"{type(self).__name__} (\n" + "\n".join(lines) + "\n)"
+
+
+def check_range(who: str, group: Group, **limits: float) -> None:
+    """Raise ValueError unless 0 ≤ setting < limit (∞ excluded, nan refused) for every setting named."""
+    for name, limit in limits.items():
+        value = group[name]
+        if isinstance(value, Tensor) or not isinstance(value, (int, float, np.number)):
+            raise TypeError(f"{who}: {name} must be a number, got {type(value).__name__}")
+        if not 0 <= value < limit:
+            bound = f" < {limit:g}" if limit != float("inf") else ""
+            raise ValueError(f"{who}: {name} must be 0 ≤ {name}{bound}, got {value}")
