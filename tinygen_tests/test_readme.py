@@ -1,6 +1,7 @@
 """README.md keeps its promises: its examples run, and its commands are there to be copied."""
 
 import contextlib
+import functools
 import io
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ PYTHON = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 SHELL = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
+@functools.cache
 def printed(source: str) -> str:
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
