@@ -3,7 +3,7 @@
 The rows and the columns of a window are pooled one after the other: the maximum of a rectangle is the maximum of
 its rows' maxima, its sum the sum of its rows' sums. So there are only ops along one axis here, x (…, n) → y (…, m),
 in two families that are closed under the vjp. With window o the places i = o·s − p + k·d, 0 ≤ k < K
-(:mod:`tinygen.ops.windows`),
+(:mod:`tinygen.ops.axis_windows`),
 
     maximum   yₒ = max over k of x[o·s − p + k·d] = x[i(o)]    where i(o) is the first place of the maximum
     unpool    yᵢ = Σ gₒ over the windows o with i(o) = i       ⎫ each other's vjp, and unpool is
@@ -26,15 +26,25 @@ from typing import Any
 
 from tinygen.backend import array_module
 from tinygen.op import op
+from tinygen.ops.axis_windows import (
+    AxisWindow,
+    Lengths,
+    along,
+    empty_along,
+    plane,
+    pool_windows,
+    sum_along,
+    window_view,
+)
 from tinygen.ops.indexing import scatter_add
 from tinygen.ops.shape import to
-from tinygen.ops.windows import Pair, Window, along, empty_along, pair, plane, pool_windows, sum_along, window_view
+from tinygen.ops.unfold import pair
 from tinygen.tensor import Tensor, is_grad_enabled, wrap
 
 # ----------------------------------------------------------------------------- the family of the maximum
 
 
-def max_pool2d_by_definition(x: Any, rows: Window, columns: Window) -> tuple[Any, Any]:
+def max_pool2d_by_definition(x: Any, rows: AxisWindow, columns: AxisWindow) -> tuple[Any, Any]:
     """The maximum over each window of a raw array, and its flat place in the plane: the definition, to test against.
 
     The first of equal maxima counts, rows before columns. Numbers only: of NaNs see :func:`max_pool2d`.
@@ -61,7 +71,7 @@ def _bits(x: Any) -> Any:
     return x.view(f"i{x.dtype.itemsize}")
 
 
-def _maximum(x: Any, dim: int, window: Window, choose: bool) -> tuple[Any, Any]:
+def _maximum(x: Any, dim: int, window: AxisWindow, choose: bool) -> tuple[Any, Any]:
     """The maximum of each window along one axis and, where asked for, the number k of the first tap that has it.
 
     A running maximum over the taps: K strided passes over the axis. Tap k takes the lead where it is strictly
@@ -143,10 +153,10 @@ def _(g, choice, dim, window):
 
 def max_pool2d(
     input: Tensor,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Pair = 0,
-    dilation: Pair = 1,
+    kernel_size: Lengths,
+    stride: Lengths | None = None,
+    padding: Lengths = 0,
+    dilation: Lengths = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
@@ -187,7 +197,7 @@ def max_pool2d(
     return y, wrap(_flat_places(row_choice, column_choice, rows, columns))
 
 
-def _flat_places(row_choice: Any, column_choice: Any, rows: Window, columns: Window) -> Any:
+def _flat_places(row_choice: Any, column_choice: Any, rows: AxisWindow, columns: AxisWindow) -> Any:
     """h·W + w of each maximum, from the chosen taps of its column of row maxima and of its row."""
     xp = array_module(row_choice)
     k, l = row_choice.astype("int64"), _pick_along.op.forward(column_choice, row_choice, -2, rows).astype("int64")
@@ -199,9 +209,9 @@ def _flat_places(row_choice: Any, column_choice: Any, rows: Window, columns: Win
 def max_unpool2d(
     input: Tensor,
     indices: Tensor,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Pair = 0,
+    kernel_size: Lengths,
+    stride: Lengths | None = None,
+    padding: Lengths = 0,
     output_size: Sequence[int] | None = None,
 ) -> Tensor:
     """Planes of zeros with x at the places that ``max_pool2d(…, return_indices=True)`` reported.
@@ -231,9 +241,9 @@ def max_unpool2d(
         raise TypeError(f"{who}: expected indices to be an int64 Tensor, got {getattr(indices, 'dtype', indices)}")
     if indices.shape != input.shape:
         raise ValueError(f"{who}: indices of shape {indices.shape} do not fit input of shape {input.shape}")
-    K = pair(who, "kernel_size", kernel_size, 1)
-    s = K if stride is None else pair(who, "stride", stride, 1)
-    p = pair(who, "padding", padding, 0)
+    K = pair(kernel_size, who, "kernel_size", 1)
+    s = K if stride is None else pair(stride, who, "stride", 1)
+    p = pair(padding, who, "padding", 0)
     formula = tuple((m - 1) * s + k - 2 * p for m, k, s, p in zip(size, K, s, p, strict=True))
     given = formula if output_size is None else tuple(output_size)
     wanted = given[-2:]
@@ -252,12 +262,12 @@ def max_unpool2d(
 # --------------------------------------------------------------------------------- the family of the sum
 
 
-def avg_pool2d_by_definition(x: Any, rows: Window, columns: Window) -> Any:
+def avg_pool2d_by_definition(x: Any, rows: AxisWindow, columns: AxisWindow) -> Any:
     """The mean over each window of a raw array, zeros in the padding counted: the definition, to test against."""
     return window_view(x, rows, columns, 0).sum(axis=(-2, -1)) / (rows.kernel * columns.kernel)
 
 
-def _count(xp: Any, window: Window, include_pad: bool) -> Any:
+def _count(xp: Any, window: AxisWindow, include_pad: bool) -> Any:
     """How many places of each window count: K, or an array where windows at the edges have fewer."""
     n, K, s, p, _, m = window
     if window.whole or (include_pad and (m - 1) * s + K <= n + 2 * p):
@@ -270,9 +280,9 @@ def _count(xp: Any, window: Window, include_pad: bool) -> Any:
 
 def avg_pool2d(
     input: Tensor,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Pair = 0,
+    kernel_size: Lengths,
+    stride: Lengths | None = None,
+    padding: Lengths = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -363,7 +373,7 @@ def _adapt(input: Tensor, dim: int, out: int) -> Tensor:
         return input.mean(dim, keepdim=True)
     if out and n % out == 0:
         K = n // out
-        return sum_along(input, dim, Window(n, K, K, 0, 1, out)) / K
+        return sum_along(input, dim, AxisWindow(n, K, K, 0, 1, out)) / K
     return _bin_means(input, dim, out)
 
 
@@ -390,7 +400,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | None | Sequence[int | 
     given = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size, output_size)
     if len(given) != 2:
         raise TypeError(f"{who}: expected output_size to be an integer, None or a pair of them, got {output_size!r}")
-    m = tuple(n if v is None else pair(who, "output_size", v, 0)[0] for n, v in zip(size, given, strict=True))
+    m = tuple(n if v is None else pair(v, who, "output_size", 0)[0] for n, v in zip(size, given, strict=True))
     if 0 in size:
         raise ValueError(f"{who}: input of shape {input.shape} has nothing to average")
     if input.dtype == "float16":

@@ -8,7 +8,7 @@ Every place o of the result reads a few places of the input along each axis, wit
 so y = A x with a constant matrix A that has one or two numbers in a row, and the vjp is Aᵀ. The two ops
 ``_resample`` (A, by reading) and ``_resample_adjoint`` (Aᵀ, as a matrix product) are each other's vjp. Nearest by a
 whole factor s needs neither: it spreads each number over s places, and its adjoint sums s places
-(:mod:`tinygen.ops.windows`).
+(:mod:`tinygen.ops.axis_windows`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 
 from tinygen.backend import array_module, as_dtype
 from tinygen.op import op
+from tinygen.ops.axis_windows import AxisWindow, empty_along, spread_along
 from tinygen.ops.shape import to
-from tinygen.ops.windows import Window, empty_along, spread_along
 from tinygen.tensor import Tensor
 
 # ---------------------------------------------------------------------------- where the places come from
@@ -211,7 +211,7 @@ def _nearest(x: Tensor, dim: int, n: int, m: int, step: float, axes: int) -> Ten
     """
     if (axes == 2 and m in (n, 2 * n)) or (m % n == 0 and step == n / m):
         s = m // n
-        return x if s == 1 else spread_along(x, dim, Window(m, s, s, 0, 1, n))
+        return x if s == 1 else spread_along(x, dim, AxisWindow(m, s, s, 0, 1, n))
     return _resample(x, dim, "nearest", m, step, as_dtype(x.dtype if axes != 2 and x.dtype == "float64" else "float32"))
 
 

@@ -1,6 +1,6 @@
 """Windows that slide along an axis: where they lie, and the sum over each of them.
 
-Window o holds the places i = o·s − p + k·d, 0 ≤ k < K, with the stride s, the padding p and the dilation d. Pooling
+AxisWindow o holds the places i = o·s − p + k·d, 0 ≤ k < K, with the stride s, the padding p and the dilation d. Pooling
 is made of such windows along the columns' axis, then along the rows'. The sums are linear, and each other's adjoint:
 
     sum       yₒ = Σ over k of x[o·s − p + k·d], 0 outside     (…, n, …) → (…, m, …)
@@ -11,21 +11,21 @@ Each is K strided passes over the axis, one for each tap k, instead of m small s
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tinygen.backend import array_module
 from tinygen.op import op
+from tinygen.ops.unfold import pair
 from tinygen.tensor import Tensor
 
-Pair = int | Sequence[int]
+Lengths = int | Sequence[int]
 
 
 # ------------------------------------------------------------------------------------- where windows lie
 
 
-class Window(NamedTuple):
+class AxisWindow(NamedTuple):
     """The windows along one axis of length n: window o, 0 ≤ o < out, holds the places o·stride − padding + k·dilation.
 
     Attributes:
@@ -83,25 +83,6 @@ def empty_along(like: Any, dim: int, n: int) -> Any:
     return array_module(like).empty_like(like, shape=tuple(shape))
 
 
-def pair(who: str, name: str, value: Pair, least: int) -> tuple[int, int]:
-    """An argument given for both axes at once or for rows and columns, as two numbers.
-
-    Raises:
-        TypeError: it is neither an integer nor a sequence of one or two.
-        ValueError: a number is below ``least``.
-    """
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    try:
-        if len(values) not in (1, 2) or bool in map(type, values):
-            raise TypeError
-        rows, columns = (operator.index(v) for v in (values * 2 if len(values) == 1 else values))
-    except TypeError:
-        raise TypeError(f"{who}: expected {name} to be an integer or a pair of integers, got {value!r}") from None
-    if min(rows, columns) < least:
-        raise ValueError(f"{who}: expected {name} ≥ {least}, got {value!r}")
-    return rows, columns
-
-
 def plane(who: str, input: Any, kinds: str = "f") -> tuple[int, int]:
     """The height and width of a stack of planes.
 
@@ -119,8 +100,14 @@ def plane(who: str, input: Any, kinds: str = "f") -> tuple[int, int]:
 
 
 def pool_windows(
-    who: str, size: tuple[int, int], kernel_size: Pair, stride: Pair | None, padding: Pair, dilation: Pair, ceil: bool
-) -> tuple[Window, Window]:
+    who: str,
+    size: tuple[int, int],
+    kernel_size: Lengths,
+    stride: Lengths | None,
+    padding: Lengths,
+    dilation: Lengths,
+    ceil: bool,
+) -> tuple[AxisWindow, AxisWindow]:
     """The windows along the rows' axis and along the columns' axis.
 
         m = ⌊(n + 2p − d(K − 1) − 1) / s⌋ + 1
@@ -133,10 +120,10 @@ def pool_windows(
         ValueError: an argument is out of range, padding is above half the kernel, no window fits, or one would lie
             wholly in the padding.
     """
-    kernels = pair(who, "kernel_size", kernel_size, 1)
+    kernels = pair(kernel_size, who, "kernel_size", 1)
     empty = stride is None or (isinstance(stride, (tuple, list)) and not stride)
-    strides = kernels if stride is None or empty else pair(who, "stride", stride, 1)
-    paddings, dilations = pair(who, "padding", padding, 0), pair(who, "dilation", dilation, 1)
+    strides = kernels if stride is None or empty else pair(stride, who, "stride", 1)
+    paddings, dilations = pair(padding, who, "padding", 0), pair(dilation, who, "dilation", 1)
     found = []
     for n, K, s, p, d in zip(size, kernels, strides, paddings, dilations, strict=True):
         if 2 * p > K:
@@ -155,11 +142,11 @@ def pool_windows(
                 f"{who}: a window would lie wholly in the padding: input of height and width {size}, "
                 f"kernel_size={kernel_size!r}, padding={padding!r}, dilation={dilation!r}"
             )
-        found.append(Window(n, K, s, p, d, m))
+        found.append(AxisWindow(n, K, s, p, d, m))
     return found[0], found[1]
 
 
-def window_view(x: Any, rows: Window, columns: Window, fill: Any) -> Any:
+def window_view(x: Any, rows: AxisWindow, columns: AxisWindow, fill: Any) -> Any:
     """All windows of a plane at once: w[…, i, j, k, l] = x[…, i·s − p + k·d, j·s − p + l·d], ``fill`` outside.
 
     Shapes: (…, H, W) → (…, mₕ, m_w, Kₕ, K_w): a view that reads the same number many times.
@@ -183,7 +170,7 @@ def window_view(x: Any, rows: Window, columns: Window, fill: Any) -> Any:
 def sum_along(input, dim, window):
     """yₒ = Σ over k of x[o·s − p + k·d], 0 outside.    ∂L/∂x = g spread over the windows: the adjoint.
 
-    Shapes: (…, n, …) → (…, m, …), ``dim`` counted from the end; ``window`` a :class:`Window`.
+    Shapes: (…, n, …) → (…, m, …), ``dim`` counted from the end; ``window`` a :class:`AxisWindow`.
     """
     taps = window.taps()
     y = empty_along(input, dim, window.out)
@@ -207,7 +194,7 @@ def _(g, dim, window):
 def spread_along(input, dim, window):
     """yᵢ = Σ xₒ over the windows o that hold place i.    ∂L/∂x = the sum of g over each window: the adjoint.
 
-    Shapes: (…, m, …) → (…, n, …), ``dim`` counted from the end; ``window`` a :class:`Window`.
+    Shapes: (…, m, …) → (…, n, …), ``dim`` counted from the end; ``window`` a :class:`AxisWindow`.
     """
     y = empty_along(input, dim, window.n)
     if not window.covering:
