@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     path = Path(os.path.realpath(path))  # a symbolic link keeps pointing at the file it names
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder, and a file name is needed", str(path))
-    temporary = path.with_name(temporary_name(path.name, secrets.token_hex(4)))
+    temporary = path.with_name(temporary_name(path.name, os.urandom(4).hex()))
     try:
         # 0o666 less the umask, the permissions of any other new file; tempfile would make it private.
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
