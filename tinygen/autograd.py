@@ -41,7 +41,7 @@ def backward(
         inputs: only add to these leaves.
 
     Raises:
-        RuntimeError: the tensor does not require grad; it has more numbers than one and no gradient is given;
+        RuntimeError: inputs is empty; the tensor does not require grad; it has more numbers than one and no gradient is given;
             its graph was freed by an earlier sweep; or a tensor in it was written to since.
         NotImplementedError: create_graph.
 
@@ -55,6 +55,8 @@ def backward(
     wanted = None
     if inputs is not None:
         wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        if not wanted:
+            raise RuntimeError("backward: inputs is empty; leave it out to reach every leaf")
         for i, leaf in enumerate(wanted):
             if leaf._node is not None or not leaf._tracked:
                 raise RuntimeError(f"backward: inputs[{i}] is not a leaf that requires grad")
@@ -93,7 +95,8 @@ def grad(
         One gradient for each input, of its shape and dtype; no two share memory.
 
     Raises:
-        RuntimeError: an output or input does not require grad, an input was not used, or as in ``backward``.
+        RuntimeError: there are no inputs, one of them or an output does not require grad, an input was not used, or
+            as in ``backward``.
         ValueError: the number of grad_outputs differs from the number of outputs.
 
     Source: ``torch.autograd.grad``.
@@ -103,7 +106,9 @@ def grad(
     if grad_outputs is None:
         given = [None] * len(results)
     else:
-        given = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
+        given = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs]
+    if not wanted:
+        raise RuntimeError("grad: inputs is empty")
     if len(given) != len(results):
         raise ValueError(f"grad: {len(results)} outputs, but {len(given)} grad_outputs")
     for i, x in enumerate(wanted):
@@ -260,8 +265,9 @@ def _unpack(node: Node) -> dict[int, Any]:
         saved = dict(saved)
         saved[result] = wrap_recorded(saved[result], node)
     for value in saved.values():
-        if isinstance(value, Tensor) and value._written > node.number:
-            _complain_written(node, value)
+        for part in value if type(value) is list else (value,):
+            if isinstance(part, Tensor) and part._written > node.number:
+                _complain_written(node, part)
     return saved
 
 
@@ -274,7 +280,11 @@ def _complain_written(node: Node, value: Any) -> None:
 
 
 def _holds(saved: dict[int, Any], array: Any) -> bool:
-    return any(isinstance(value, Tensor) and value.data is array for value in saved.values())
+    return any(
+        part is array or (isinstance(part, Tensor) and part.data is array)
+        for value in saved.values()
+        for part in (value if type(value) in (list, tuple) else (value,))
+    )
 
 
 def _checked(g: Any, target: Target, node: Node) -> Tensor:

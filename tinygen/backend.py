@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -25,16 +24,16 @@ int64 = np.dtype("int64")
 uint8 = np.dtype("uint8")
 bool_ = np.dtype("bool")
 
-_default_dtype: ContextVar[np.dtype] = ContextVar("default_dtype", default=float32)
+_default_dtype = float32
 
 
 def get_default_dtype() -> np.dtype:
     """The floating dtype that Python numbers become: float32 unless :func:`set_default_dtype` said otherwise."""
-    return _default_dtype.get()
+    return _default_dtype
 
 
 def set_default_dtype(dtype: Any) -> None:
-    """Set the floating dtype that Python numbers become.
+    """Set the floating dtype that Python numbers become, for the whole process, as in PyTorch.
 
     Args:
         dtype: ``tg.float16``, ``tg.float32`` or ``tg.float64``.
@@ -44,10 +43,11 @@ def set_default_dtype(dtype: Any) -> None:
 
     Source: ``torch.set_default_dtype``.
     """
+    global _default_dtype
     dtype = as_dtype(dtype)
     if dtype not in (float16, float32, float64):
         raise TypeError(f"set_default_dtype: expected float16, float32 or float64, got {dtype}")
-    _default_dtype.set(dtype)
+    _default_dtype = dtype
 
 
 def as_dtype(dtype: Any) -> np.dtype:
@@ -60,6 +60,8 @@ def as_dtype(dtype: Any) -> np.dtype:
     """
     if dtype is float:
         return get_default_dtype()
+    if dtype is None:  # which NumPy reads as float64
+        raise TypeError("expected a dtype such as tg.float32 or 'int64', got None")
     try:
         result = np.dtype(dtype)
     except TypeError as error:
@@ -92,8 +94,8 @@ class device(str):
 
     def __new__(cls, name: str = "cpu", index: int | None = None) -> device:
         text = str(name) if index is None else f"{name}:{index}"
-        kind, _, number = text.partition(":")
-        if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        kind, colon, number = text.partition(":")
+        if kind not in ("cpu", "cuda") or (colon and not (number.isascii() and number.isdigit())):
             raise ValueError(f'device: expected "cpu", "cuda" or "cuda:N", got {text!r}')
         return super().__new__(cls, "cpu" if kind == "cpu" else text)
 
@@ -110,16 +112,16 @@ class device(str):
 
 
 CPU = device("cpu")
-_default_device: ContextVar[device] = ContextVar("default_device", default=CPU)
+_default_device = CPU
 
 
 def get_default_device() -> device:
     """The device on which tensors are made when none is named."""
-    return _default_device.get()
+    return _default_device
 
 
 def set_default_device(name: str) -> None:
-    """Set the device on which tensors are made when none is named.
+    """Set the device on which tensors are made when none is named, for the whole process.
 
     Raises:
         DeviceError: a GPU is asked for and cannot be used (the message says why).
@@ -127,9 +129,10 @@ def set_default_device(name: str) -> None:
 
     Source: ``torch.set_default_device``.
     """
+    global _default_device
     target = device(name)
     module_for(target)
-    _default_device.set(target)
+    _default_device = target
 
 
 # ------------------------------------------------------------------------------------ array libraries

@@ -45,6 +45,8 @@ def tensor(data: Any, dtype: Any = None, device: str | None = None, requires_gra
         device = get_default_device() if device is None else device
     if array.dtype.kind not in "biufc":
         raise TypeError(f"tensor: expected numbers, got data of type {array.dtype}")
+    if not array.dtype.isnative:  # as files store it; the sweep compares dtypes
+        array = array.astype(array.dtype.newbyteorder("="))
     if dtype is not None:
         array = array.astype(as_dtype(dtype))
     return wrap(array if device is None else move(array, device)).requires_grad_(requires_grad)
@@ -92,10 +94,12 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     """The tensor that shares an array's memory. Source: ``torch.from_numpy``.
 
     Raises:
-        TypeError: it is not a NumPy array of numbers.
+        TypeError: it is not a NumPy array of numbers in the machine's byte order.
     """
     if not isinstance(ndarray, np.ndarray) or ndarray.dtype.kind not in "biufc":
         raise TypeError(f"from_numpy: expected a NumPy array of numbers, got {type(ndarray).__name__}")
+    if not ndarray.dtype.isnative:
+        raise TypeError(f"from_numpy: {ndarray.dtype} is not in this machine's byte order; tg.tensor(...) converts it")
     return wrap(ndarray)
 
 

@@ -29,6 +29,7 @@ The full form ``(g, y, a, b)``, with every argument in order, is always right to
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -67,7 +68,13 @@ class Op:
     """
 
     def __init__(self, forward: Callable, broadcast: bool, aux: bool, sequence: str | None) -> None:
-        code = forward.__code__
+        code = getattr(forward, "__code__", None)
+        if code is None:
+            raise TypeError(f"op: expected a Python function of raw arrays, got {forward!r}")
+        if code.co_kwonlyargcount or code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
+            raise TypeError(f"op: {forward.__name__} may have neither *args, **kwargs nor keyword-only arguments")
+        if broadcast and sequence is not None:
+            raise TypeError(f"op: {forward.__name__} cannot have both broadcast=True and a sequence of tensors")
         self.name = forward.__name__.lstrip("_")
         self.module = forward.__module__
         self.forward = forward
@@ -79,7 +86,11 @@ class Op:
         self.plans: dict[int, Plan] = {}
         self.broadcast = broadcast
         self.aux = aux
-        self.sequence = None if sequence is None else self.arguments.index(sequence)
+        self.sequence: int | None = None
+        if sequence is not None:
+            if sequence not in self.arguments:
+                raise TypeError(f"op: {forward.__name__} has no argument {sequence!r}")
+            self.sequence = self.arguments.index(sequence)
 
     def __repr__(self) -> str:
         return f"<op {self.name}({', '.join(self.arguments)})>"
@@ -95,6 +106,11 @@ class Op:
         for name in names:
             if name not in self.arguments:
                 raise TypeError(f"{self.name}.vjp({name!r}): {self.name} has the arguments {', '.join(self.arguments)}")
+            if self.sequence not in (None, self.arguments.index(name)):
+                raise TypeError(
+                    f"{self.name}.vjp({name!r}): an op of a sequence of tensors is differentiated in "
+                    f"{self.arguments[self.sequence]!r} alone"
+                )
 
         def declare(rule: Callable) -> Callable:
             for name in names:
@@ -107,6 +123,9 @@ class Op:
     def picks(self, rule: Callable) -> tuple[int, ...]:
         """What a vjp's parameters after g stand for, as positions among the saved values."""
         code = rule.__code__
+        if rule.__defaults__:
+            # A default would look like one more name, and silently receive the result.
+            raise TypeError(f"a vjp of {self.name} takes no defaults; read the value from an enclosing scope")
         wanted = list(code.co_varnames[1 : code.co_argcount])
         if self.sequence is not None:
             if wanted[:1] != ["i"]:
@@ -195,6 +214,13 @@ class Op:
             return error
         return kind(f"{call}: {text}")
 
+    def refuse(self, name: str) -> NoReturn:
+        """Raise TypeError for an argument that requires grad and has no vjp."""
+        raise TypeError(
+            f"{self.name}() has no derivative with respect to {name!r}, which requires grad; "
+            f"pass {name}.detach() if none is wanted"
+        )
+
     def plan(self, tracked: int) -> Plan:
         """The plan for the arguments whose bits are set in ``tracked``.
 
@@ -206,10 +232,7 @@ class Op:
         for position, name in enumerate(self.arguments):
             if tracked >> position & 1:
                 if position not in self.rules:
-                    raise TypeError(
-                        f"{self.name}() has no derivative with respect to {name!r}, which requires grad; "
-                        f"pass {name}.detach() if none is wanted"
-                    )
+                    self.refuse(name)
                 rules.append(self.rules[position])
                 positions.append(position)
                 kept.update(self.rules[position][1])
@@ -218,6 +241,8 @@ class Op:
 
     def record(self, args: Sequence, out: Any, aux: Any, tracked: int) -> Tensor:
         """The result as a Tensor that knows how it was made."""
+        if out.dtype.kind not in "fc":
+            return wrap(out)  # integers have no derivative
         plan = self.plans.get(tracked) or self.plan(tracked)
         n = len(self.arguments)
         saved = {}
@@ -239,7 +264,12 @@ class Op:
     def record_sequence(self, args: Sequence, out: Any, aux: Any) -> Tensor:
         """The same for an op of a sequence of tensors: one edge for each of them that requires grad."""
         assert self.sequence is not None
+        if out.dtype.kind not in "fc":
+            return wrap(out)
         rule, picks = self.rules[self.sequence]
+        for position, argument in enumerate(args):
+            if isinstance(argument, Tensor) and argument._tracked:
+                self.refuse(self.arguments[position])
         tensors = args[self.sequence]
         n = len(self.arguments)
         saved: dict[int, Any] = {}
@@ -346,7 +376,7 @@ def op(
             out, result_aux = out
         if type(out) not in _array_types:
             out = _as_array(out, raw)
-        if rules and recording.get() and any(isinstance(t, Tensor) and t._tracked for t in tensors):
+        if rules and recording.get() and any(isinstance(t, Tensor) and t._tracked for t in (*tensors, *bound)):
             return declared.record_sequence(bound, out, result_aux)
         return wrap(out)
 

@@ -75,23 +75,35 @@ class Generator:
         if state["device"] != str(self.device):
             raise ValueError(f"load_state_dict: the state is of {state['device']}, this generator of {self.device}")
         try:
-            self._draws.bit_generator.state = state["state"]
-        except (TypeError, KeyError, ValueError) as error:
+            seed = int(state["seed"])
+            draws = self._xp.random.default_rng(0)  # so that a state that is refused half-way changes nothing
+            draws.bit_generator.state = state["state"]
+        except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
             raise ValueError(f"load_state_dict: this is not a state of PCG64: {error}") from error
-        self._seed = int(state["seed"])
+        self._draws, self._seed = draws, seed
 
     # -- raw draws, as arrays of the generator's device
 
     def standard_normal(self, size: tuple[int, ...], dtype: Any) -> Any:
-        """ε ~ N(0, 1), an array of shape ``size``."""
-        dtype = as_dtype(dtype)
+        """ε ~ N(0, 1), an array of shape ``size``.
+
+        Raises:
+            TypeError: the dtype is not floating.
+        """
+        dtype = _floating(dtype, "randn")
         drawn = self._draws.standard_normal(size, dtype="float64" if dtype.itemsize == 8 else "float32")
         return self._xp.asarray(drawn, dtype=dtype)
 
     def uniform(self, size: tuple[int, ...], dtype: Any, low: float = 0.0, high: float = 1.0) -> Any:
-        """u ~ U[low, high), an array of shape ``size``."""
-        dtype = as_dtype(dtype)
+        """u ~ U[low, high), an array of shape ``size``.
+
+        Raises:
+            TypeError: the dtype is not floating.
+        """
+        dtype = _floating(dtype, "rand")
         drawn = self._draws.random(size, dtype="float64" if dtype.itemsize == 8 else "float32")
+        if dtype.itemsize == 2:
+            drawn = self._xp.floor(drawn * 2048) / 2048  # 11 bits are exact in float16; rounding would reach 1
         drawn = self._xp.asarray(drawn, dtype=dtype)
         return drawn if (low, high) == (0.0, 1.0) else drawn * (high - low) + low
 
@@ -105,6 +117,13 @@ class Generator:
 
     def __repr__(self) -> str:
         return f"Generator(seed={self._seed}, device={str(self.device)!r})"
+
+
+def _floating(dtype: Any, who: str) -> np.dtype:
+    dtype = as_dtype(dtype)
+    if dtype.kind != "f":
+        raise TypeError(f"{who}: expected a floating dtype, got {dtype}; name one with dtype=")
+    return dtype
 
 
 _device = device  # the name is also that of arguments here
@@ -187,7 +206,9 @@ def randint(
     Source: ``torch.randint``.
     """
     if size is None:
-        low, high, size = 0, low, high
+        high, size = None, high
+    if high is None:
+        low, high = 0, low
     if not isinstance(size, (tuple, list)):
         raise TypeError(f"randint: expected the size as a tuple, got {size!r}")
     if low >= high:

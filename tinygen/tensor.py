@@ -14,6 +14,8 @@ the operators and methods (``+``, ``@``, ``.sum()``, …) on this class.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygen.backend import device, device_of, to_numpy
+from tinygen.backend import DeviceError, device, device_of, is_array, to_numpy
 
 # Every recorded step and every write in place takes the next number. Steps in order of their number are in
 # topological order, and "written after it was used" is a comparison of two numbers.
@@ -267,33 +269,50 @@ class Tensor:
         The array is copied first where something else (a view, a detached twin, a graph) shares it.
 
         Raises:
-            RuntimeError: x is part of a graph that is being recorded; use ``tg.where`` or ``tg.scatter_add``.
+            RuntimeError: x is part of a graph that is being recorded, or the value requires grad, which a write
+                would lose; use ``tg.where`` or ``tg.scatter_add``.
+            DeviceError: the value lives on another device.
+            IndexError, ValueError: the index or the value does not fit.
         """
-        if self._node is not None or (self._tracked and recording.get()):
-            raise RuntimeError(
-                "x[index] = value: x takes part in a recorded graph, whose derivative a write would falsify; "
-                "use tg.where(mask, new, x), or write inside `with tg.no_grad():` to a leaf"
-            )
         index = raw_index(index)
-        value = value.data if isinstance(value, Tensor) else value
-        # Two references are this slot and getrefcount's own argument: more means that somebody else looks on.
-        if sys.getrefcount(self.data) > 2 or self.data.base is not None:
-            self.data = self.data.copy()
-        self.data[index] = value
-        self._written = next_number()
+        self._write(index, value, "x[index] = value")
 
     def copy_(self, source: Any) -> Tensor:
         """Overwrite the numbers with ``source``'s, broadcast to this shape (``torch.Tensor.copy_``).
 
+        As in ``x[index] = value``, the write never shows through another tensor.
+
         Raises:
-            RuntimeError: the tensor takes part in a recorded graph.
+            RuntimeError: the tensor takes part in a recorded graph, or the source requires grad.
+            DeviceError: the source lives on another device.
             ValueError: the shapes do not broadcast.
         """
-        if self._node is not None or (self._tracked and recording.get()):
-            raise RuntimeError("copy_: this tensor takes part in a recorded graph; use `with tg.no_grad():`")
-        self.data[...] = source.data if isinstance(source, Tensor) else source
-        self._written = next_number()
+        self._write(..., source, "copy_")
         return self
+
+    def _write(self, index: Any, value: Any, who: str) -> None:
+        if self._node is not None or (self._tracked and recording.get()):
+            raise RuntimeError(
+                f"{who}: the tensor takes part in a recorded graph, whose derivative a write would falsify; "
+                "use tg.where(mask, new, x), or write inside `with tg.no_grad():` to a leaf"
+            )
+        if isinstance(value, Tensor):
+            if value._tracked and recording.get():
+                raise RuntimeError(
+                    f"{who}: the value requires grad, and a write in place would lose its gradient; "
+                    "write value.detach(), or use tg.where or tg.scatter_add"
+                )
+            value = value.data
+        if is_array(value) and value.ndim and device_of(value) != self.device:
+            raise DeviceError(
+                f"{who}: the tensor lives on {self.device}, the value on {device_of(value)}; "
+                "move one with x.to(device)"
+            )
+        # Two references are this slot and getrefcount's own argument: more means that somebody else looks on.
+        if sys.getrefcount(self.data) > 2 or self.data.base is not None:
+            self.data = self.data.copy(order="K")
+        self.data[index] = value
+        self._written = next_number()
 
     if TYPE_CHECKING:  # the operators and methods that tinygen.ops hangs on the class
 
@@ -362,7 +381,7 @@ def raw_index(index: Any) -> Any:
 
 
 class _Recording(ContextDecorator):
-    """Set the recording flag for a block of code; for this thread or asyncio task only."""
+    """Set the recording flag for a block of code or a function; for this thread or asyncio task only."""
 
     mode: bool
 
@@ -371,6 +390,35 @@ class _Recording(ContextDecorator):
 
     def _recreate_cm(self) -> _Recording:
         return type(self)()
+
+    def __call__(self, func: Callable) -> Callable:  # type: ignore[override]
+        """``func`` with the flag set while its body runs, also where that is later than the call."""
+        if inspect.iscoroutinefunction(func):
+
+            @functools.wraps(func)
+            async def awaited(*args: Any, **kwargs: Any) -> Any:
+                with self._recreate_cm():
+                    return await func(*args, **kwargs)
+
+            return awaited
+        if inspect.isgeneratorfunction(func):
+
+            @functools.wraps(func)
+            def generated(*args: Any, **kwargs: Any) -> Iterator:
+                steps = func(*args, **kwargs)
+                try:
+                    while True:
+                        with self._recreate_cm():  # not while the consumer has what was yielded
+                            try:
+                                value = next(steps)
+                            except StopIteration as stop:
+                                return stop.value
+                        yield value
+                finally:
+                    steps.close()
+
+            return generated
+        return super().__call__(func)
 
     def __enter__(self) -> _Recording:
         self.tokens.append(recording.set(self.mode))

@@ -144,19 +144,19 @@ def sign(input):
 @op
 def floor(input):
     """y = ⌊a⌋.    ∂L/∂a = 0, almost everywhere."""
-    return array_module(input).floor(input)
+    return input if input.dtype.kind in "biu" else array_module(input).floor(input)
 
 
 @op
 def ceil(input):
     """y = ⌈a⌉.    ∂L/∂a = 0, almost everywhere."""
-    return array_module(input).ceil(input)
+    return input if input.dtype.kind in "biu" else array_module(input).ceil(input)
 
 
 @op
 def round(input):
     """y = a to the nearest integer, halves to even.    ∂L/∂a = 0, almost everywhere."""
-    return array_module(input).round(input)
+    return input if input.dtype.kind in "biu" else array_module(input).round(input)
 
 
 @sign.vjp("input")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.backend import array_module
+from tinygen.backend import array_module, is_array
 from tinygen.op import op
 from tinygen.ops.elementwise import where
 from tinygen.ops.shape import normal_dim
@@ -83,12 +83,23 @@ def _readable(index: Any, data: Any) -> Any:
     return tuple(parts)
 
 
+def _integers(index: Any, who: str) -> Any:
+    """The array of an integer tensor."""
+    array = index.data if isinstance(index, Tensor) else index
+    if not is_array(array) or array.dtype.kind not in "iu":
+        kind = array.dtype if is_array(array) else type(index).__name__
+        raise TypeError(f"{who}: expected the index as a Tensor of integers, got {kind}")
+    return array
+
+
 def _grid(index: Any, dim: int, who: str, shape: tuple[int, ...]) -> tuple:
     """The index expression that reads x[i₀, …, index[i₀, …], …], index in place ``dim``.
 
     Raises:
+        TypeError: the index is not an integer array.
         ValueError: the index has another number of axes, or is longer than x in another axis than dim.
     """
+    index = _integers(index, who)
     if index.ndim != len(shape) or any(
         n > m for d, (n, m) in enumerate(zip(index.shape, shape, strict=True)) if d != dim
     ):
@@ -110,13 +121,14 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     Shapes: index (*), of as many axes as x, nowhere but in ``dim`` longer than x → y as index.
 
     Raises:
-        ValueError: the index does not fit.
-        IndexError: it is not integer, or (on the CPU) points outside x.
+        TypeError: the index is not an integer tensor.
+        ValueError: it does not fit.
+        IndexError: (on the CPU) it points outside x.
     """
     dim = normal_dim(dim, input.ndim, "gather") if input.ndim else 0
     if input.ndim == 0:
-        return getitem(input.reshape(1), index)
-    return getitem(input, _grid(index.data, dim, "gather", input.shape))
+        return getitem(input.reshape(1), _integers(index, "gather"))
+    return getitem(input, _grid(index, dim, "gather", input.shape))
 
 
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
@@ -125,13 +137,15 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     ∂L/∂x = g,  ∂L/∂src = gather(g, dim, index).
 
     Raises:
+        TypeError: the index is not an integer tensor.
         ValueError: index does not fit x, or src is smaller than index.
     """
     dim = normal_dim(dim, input.ndim, "scatter_add")
+    _integers(index, "scatter_add")
     if src.ndim != index.ndim or any(m < n for n, m in zip(index.shape, src.shape, strict=True)):
         raise ValueError(f"scatter_add: src of shape {src.shape} is smaller than index of shape {index.shape}")
     src = getitem(src, tuple(slice(n) for n in index.shape))
-    return input + put(src, _grid(index.data, dim, "scatter_add", input.shape), input.shape)
+    return input + put(src, _grid(index, dim, "scatter_add", input.shape), input.shape)
 
 
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -140,9 +154,10 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     Shapes: index (k) → axis ``dim`` of y has length k.
 
     Raises:
-        ValueError: index has more axes than one.
+        TypeError: the index is not an integer tensor.
+        ValueError: it has more axes than one.
     """
-    if index.ndim > 1:
+    if _integers(index, "index_select").ndim > 1:
         raise ValueError(f"index_select: expected an index of one axis, got shape {index.shape}")
     dim = normal_dim(dim, input.ndim, "index_select")
     return getitem(input, (slice(None),) * dim + (index.reshape(-1),))
@@ -159,7 +174,8 @@ def _tri(input: Tensor, diagonal: int, lower: bool) -> Tensor:
     xp = array_module(input.data)
     n, m = input.shape[-2:]
     offset = xp.arange(m) - xp.arange(n)[:, None]
-    return where(Tensor(offset <= diagonal if lower else offset >= diagonal), input, 0)
+    zero = False if input.dtype.kind == "b" else 0
+    return where(Tensor(offset <= diagonal if lower else offset >= diagonal), input, zero)
 
 
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:

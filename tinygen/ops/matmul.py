@@ -6,11 +6,14 @@ product of the same family. Source: ``torch.NAME``; Giles, *Collected matrix der
 
 from __future__ import annotations
 
-from tinygen.backend import array_module
+from typing import Any
+
+from tinygen.backend import array_module, is_array
 from tinygen.op import op
 from tinygen.ops.elementwise import mul
 from tinygen.ops.indexing import getitem
 from tinygen.ops.shape import matrix_transpose, moveaxis, squeeze, unsqueeze
+from tinygen.promotion import result_type
 from tinygen.tensor import Tensor, wrap
 
 
@@ -33,6 +36,14 @@ def _(g, input):
     return _matmul(matrix_transpose(input), g)
 
 
+def _tensor(value: Any, who: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    if not is_array(value):
+        raise TypeError(f"{who}: expected a Tensor, got {type(value).__name__}; make one with tg.tensor(...)")
+    return wrap(value)
+
+
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """C = A B, over the last two axes; leading axes broadcast.
 
@@ -43,9 +54,10 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     so  ∂L/∂A = G Bᵀ  and  ∂L/∂B = Aᵀ G.
 
     Raises:
+        TypeError: an operand is no tensor.
         ValueError: an operand is 0-d, the inner lengths differ, or the leading axes do not broadcast.
     """
-    a, b = (x if isinstance(x, Tensor) else wrap(x) for x in (input, other))
+    a, b = (_tensor(x, "matmul") for x in (input, other))
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(f"matmul: expected at least one axis each, got shapes {a.shape} and {b.shape}")
     row, column = a.ndim == 1, b.ndim == 1
@@ -70,8 +82,10 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     Shapes: (n), (m) → (n, m).
 
     Raises:
+        TypeError: an operand is no tensor.
         ValueError: an operand is not a vector.
     """
+    input, vec2 = _tensor(input, "outer"), _tensor(vec2, "outer")
     if input.ndim != 1 or vec2.ndim != 1:
         raise ValueError(f"outer: expected two vectors, got shapes {input.shape} and {vec2.shape}")
     return mul(unsqueeze(input, 1), unsqueeze(vec2, 0))
@@ -108,9 +122,15 @@ def einsum(equation: str, *operands: Tensor) -> Tensor:
     Each operand's gradient is the einsum of g with the other operands, onto its own letters.
 
     Raises:
+        TypeError: an operand is no tensor.
         ValueError: the equation is malformed, or does not fit the operands' shapes.
     """
-    tensors = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    tensors = [_tensor(x, "einsum") for x in operands]
+    if tensors:
+        dtype = result_type(*(x.data for x in tensors))
+        tensors = [x if x.dtype == dtype else x.to(dtype) for x in tensors]
     left, arrow, output = equation.replace(" ", "").partition("->")
     inputs = left.split(",")
     if len(inputs) != len(tensors):
@@ -143,10 +163,11 @@ def _without_ellipsis(equation: str, inputs: list[str], tensors: list[Tensor]) -
     extra = []
     for letters, x in zip(inputs, tensors, strict=True):
         named = len(letters.replace("...", ""))
+        dots = letters.count("...")
         if (
-            not letters.replace("...", "").isalpha()
-            and named
-            or (x.ndim != named if "..." not in letters else x.ndim < named)
+            (named and not letters.replace("...", "").isalpha())
+            or dots > 1
+            or (x.ndim < named if dots else x.ndim != named)
         ):
             raise ValueError(f"einsum: {equation!r}: {letters!r} does not fit an operand of shape {x.shape}")
         extra.append(x.ndim - named)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tinygen.backend import array_module, as_dtype
 from tinygen.op import op
 from tinygen.ops.elementwise import abs as absolute
-from tinygen.ops.elementwise import exp, maximum, minimum, sqrt, where
+from tinygen.ops.elementwise import exp, maximum, minimum, sign, sqrt, where
 from tinygen.ops.indexing import gather
-from tinygen.ops.shape import broadcast_to, cat, expand_dims, flip, narrow, normal_dim, squeeze
+from tinygen.ops.shape import broadcast_to, cat, clone, expand_dims, flip, narrow, normal_dim, squeeze
 from tinygen.promotion import floating
 from tinygen.tensor import Tensor
 
@@ -35,12 +37,15 @@ def axes(dim: Dims, ndim: int) -> tuple[int, ...]:
     Raises:
         IndexError: one is out of range.
         ValueError: one is named twice.
+        TypeError: one is not an integer.
     """
     if dim is None or dim == () or dim == []:
         return tuple(range(ndim))
-    named = (dim,) if isinstance(dim, int) else tuple(dim)
+    named = dim if isinstance(dim, (tuple, list)) else (dim,)
     found = []
     for d in named:
+        if isinstance(d, bool) or not hasattr(d, "__index__"):
+            raise TypeError(f"dim: expected an axis, or several, got {dim!r}")
         if not -(ndim or 1) <= d < (ndim or 1):  # a 0-d tensor takes dim 0 and −1, as in PyTorch
             raise IndexError(f"dim={d} is out of range for a tensor of {ndim} axes")
         found.append(d % (ndim or 1))
@@ -135,6 +140,8 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, dtype: Any = No
 @op
 def _mean(input, dim, keepdim):
     """y = (1/n) Σ x over the axes ``dim``.    ∂L/∂x = ĝ/n."""
+    if count(input.shape, dim) == 0:
+        return input.sum(axis=axes(dim, input.ndim), keepdims=keepdim) * math.nan  # 0/0, without NumPy's warnings
     return input.mean(axis=axes(dim, input.ndim), keepdims=keepdim)
 
 
@@ -164,15 +171,17 @@ def var(
     if unbiased is not None:
         correction = int(unbiased)
     deviation = input - mean(input, dim, keepdim=True)
-    n = count(input.shape, dim) - correction
-    return sum(deviation * deviation, dim, keepdim) * (1 / n if n > 0 else math.inf)
+    n = count(input.shape, dim)
+    # Of one number the sum is 0, and 0/0 is NaN; of more it is s/0 = ∞.
+    scale = 1 / (n - correction) if n > correction else math.inf if n > 1 else math.nan
+    return sum(deviation * deviation, dim, keepdim) * scale
 
 
 def std(
     input: Tensor, dim: Dims = None, correction: int = 1, keepdim: bool = False, unbiased: bool | None = None
 ) -> Tensor:
-    """s = √var.    ∂L/∂x = ĝ(x − μ)/((n − correction)·s). Arguments and errors as :func:`var`."""
-    return sqrt(var(input, dim, correction, keepdim, unbiased))
+    """s = √var.    ∂L/∂x = ĝ(x − μ)/((n − correction)·s), and 0 where s = 0. Arguments and errors as :func:`var`."""
+    return _root(var(input, dim, correction, keepdim, unbiased), 0.5)
 
 
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
@@ -181,17 +190,23 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor
     ∂L/∂xᵢ = ĝ·Π_{j≠i} xⱼ. Dividing y by xᵢ would fail at zeros; a balanced tree of pairwise products needs no
     division, and the product rule of each pair gives all derivatives, zeros or not.
 
-    Shapes: as sum. An empty product is 1.
+    Shapes: as sum. An empty product is 1; integers and booleans are multiplied in int64.
+
+    Raises:
+        TypeError: dim names several axes, as in PyTorch.
+        IndexError: dim is out of range.
     """
+    if input.dtype.kind in "biu":
+        input = input.to("int64")
     if dim is None:
         ndim = input.ndim
         y = prod(input.reshape(-1), 0)
         return y.reshape((1,) * ndim) if keepdim else y
+    if isinstance(dim, (tuple, list)):
+        raise TypeError(f"prod: expected one axis or None, got dim={dim!r}")
     (axis,) = axes(dim, input.ndim) or (0,)
     if input.ndim == 0:
         return input * 1
-    if input.dtype.kind in "biu":
-        input = input.to("int64")
     n = input.shape[axis]
     if n == 0:
         return sum(input, axis, keepdim) + 1
@@ -222,7 +237,10 @@ def cumsum(input: Tensor, dim: int) -> Tensor:
     Raises:
         IndexError: dim is out of range.
     """
-    return _cumsum(input, normal_dim(dim, input.ndim, "cumsum")) if input.ndim else input * 1
+    if input.ndim == 0:
+        axes(dim, 0)
+        return sum(input)
+    return _cumsum(input, normal_dim(dim, input.ndim, "cumsum"))
 
 
 # -------------------------------------------------------------------------------------------- extremes
@@ -287,7 +305,7 @@ def _extreme(input: Tensor, dim: Any, keepdim: bool, all_of: Any, where_of: Any,
     if isinstance(dim, Tensor):
         return of_two(input, dim)
     indices = where_of(input, dim, keepdim=True)
-    values = gather(input, dim, indices) if input.ndim else input * 1
+    values = gather(input, dim, indices) if input.ndim else clone(input)
     if not keepdim and input.ndim:
         values, indices = squeeze(values, dim), squeeze(indices, dim)
     return ValuesIndices(values, indices)
@@ -354,19 +372,21 @@ def _logsumexp(input, dim, keepdim):
     over = axes(dim, input.ndim)
     m = input.real.max(axis=over, keepdims=True)
     m = xp.where(xp.isfinite(m), m, 0)
-    with_axes = m + xp.log(xp.exp(input - m).sum(axis=over, keepdims=True))
+    with np.errstate(divide="ignore"):  # ln 0 = −∞ where all are −∞
+        with_axes = m + xp.log(xp.exp(input - m).sum(axis=over, keepdims=True))
     return with_axes if keepdim else with_axes.squeeze(over)
 
 
 @_logsumexp.vjp("input")
 def _(g, y, input, dim, keepdim):
-    return _spread(g, input.shape, dim, keepdim) * exp(input - _spread(y, input.shape, dim, keepdim))
+    finite = where(y == -math.inf, 0.0, y)  # −∞ − −∞ would be NaN
+    return _spread(g, input.shape, dim, keepdim) * exp(input - _spread(finite, input.shape, dim, keepdim))
 
 
 def logsumexp(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """y = ln Σ eˣ over ``dim``, computed as m + ln Σ e^(x − m) with m = max x, so that nothing overflows.
 
-    ∂L/∂x = ĝ·e^(x − ŷ) = ĝ·softmax(x). All −∞ gives −∞.
+    ∂L/∂x = ĝ·e^(x − ŷ) = ĝ·softmax(x). All −∞ gives −∞, and the gradient 0 (NaN in PyTorch).
 
     Raises:
         ValueError: there is nothing to take the maximum of.
@@ -374,14 +394,14 @@ def logsumexp(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     return _logsumexp(input, dim, keepdim)
 
 
-def norm(input: Tensor, p: float | str = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def norm(input: Tensor, p: float | str = "fro", dim: Dims = None, keepdim: bool = False) -> Tensor:
     """y = (Σ |x|ᵖ)^(1/p) over ``dim``: the p-norm of the numbers as one vector.
 
     ∂L/∂x = ĝ·sign(x)·(|x|/ŷ)^(p−1); for p = 2, ĝ·x/ŷ. At y = 0 the gradient is 0, a subgradient, where the formula
     would give 0/0.
 
     Args:
-        p: any number; 2 or ``"fro"`` Euclidean, 1 sums absolute values, 0 counts what is not zero, ±∞ the
+        p: any number; ``"fro"`` or 2 is Euclidean, 1 sums absolute values, 0 counts what is not zero, ±∞ the
             largest or smallest absolute value.
 
     Raises:
@@ -397,7 +417,7 @@ def norm(input: Tensor, p: float | str = 2, dim: Dims = None, keepdim: bool = Fa
     if p == 1:
         return sum(size, dim, keepdim)
     if p == 0:
-        return sum((input != 0).to(input.dtype), dim, keepdim)
+        return sum(sign(size), dim, keepdim)
     if math.isinf(p):
         return (amax if p > 0 else amin)(size, dim, keepdim)
     safe = where(size == 0, 1.0, size)

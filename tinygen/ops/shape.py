@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
+from operator import index
 from typing import Any
 
 from tinygen.backend import array_module, as_dtype, device, device_of, move
@@ -31,8 +33,8 @@ def normal_dim(dim: int, ndim: int, who: str = "dim") -> int:
 def _listed(first: Any, rest: tuple) -> tuple[int, ...]:
     """Both spellings of a list of numbers: ``f(x, 2, 3)`` and ``f(x, (2, 3))``."""
     if rest or not isinstance(first, (tuple, list)):
-        return (int(first), *(int(n) for n in rest))
-    return tuple(int(n) for n in first)
+        return (index(first), *(index(n) for n in rest))
+    return tuple(index(n) for n in first)
 
 
 # ------------------------------------------------------------------------------- shape, order of axes
@@ -361,12 +363,14 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
         lengths = list(split_size_or_sections)
         if sum(lengths) != n or min(lengths, default=0) < 0:
             raise ValueError(f"split: the lengths {lengths} do not sum to {n}, the length of axis {dim}")
-    starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    starts = accumulate(lengths[:-1], initial=0)
     return tuple(_crop(tensor, dim, start, length) for start, length in zip(starts, lengths, strict=True))
 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most ``chunks`` pieces of equal length, the last one shorter.    ∂L/∂x = their gradients joined.
+
+    An axis of length 0 gives ``chunks`` empty pieces, as in PyTorch.
 
     Raises:
         ValueError: chunks is not positive.
@@ -374,7 +378,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     if chunks <= 0:
         raise ValueError(f"chunk: expected a positive number of pieces, got {chunks}")
     n = input.shape[normal_dim(dim, input.ndim, "chunk")]
-    return split(input, max(-(-n // chunks), 1), dim)
+    return split(input, -(-n // chunks) if n else [0] * chunks, dim)
 
 
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
@@ -426,7 +430,9 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
     """
     amounts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     if dims is None:
-        return reshape(_roll(reshape(input, -1), amounts[:1], (0,)), input.shape)
+        if len(amounts) != 1:
+            raise ValueError(f"roll: {len(amounts)} shifts, but no dims")
+        return reshape(_roll(reshape(input, -1), amounts, (0,)), input.shape)
     places = (dims,) if isinstance(dims, int) else tuple(dims)
     if len(amounts) != len(places):
         raise ValueError(f"roll: {len(amounts)} shifts for {len(places)} axes")
