@@ -28,7 +28,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from tinygen.kernels import windows as kernels
+import numpy as np
+
+from tinygen.kernels import cpu
+from tinygen.kernels import windows as portable
 from tinygen.kernels.windows import Pair, Window
 from tinygen.op import op
 from tinygen.ops.shape import flip, pad_zeros, squeeze, unsqueeze
@@ -40,13 +43,18 @@ Lengths = int | Sequence[int]
 # ------------------------------------------------------------------------------------ the closed family
 
 
+def _kernels(input: Any, other: Any) -> Any:
+    """The fast kernels where both arrays are NumPy's; else those that any library can run."""
+    return cpu if isinstance(input, np.ndarray) and isinstance(other, np.ndarray) else portable
+
+
 @op
 def _conv2d(input, weight, bias, window, groups):
     """y = ∂T/∂y + b. ∂L/∂x = conv_transpose2d(g, w),  ∂L/∂w = weight_gradient(x, g),  ∂L/∂b = Σ g over n, i, j.
 
     Shapes: (N, C, H, W), (O, C/g, kh, kw), (O) or None → (N, O, Ho, Wo), channels last in memory.
     """
-    return kernels.conv2d(input, weight, bias, window, groups)
+    return _kernels(input, weight).conv2d(input, weight, bias, window, groups)
 
 
 @_conv2d.vjp("input")
@@ -70,7 +78,7 @@ def _conv_transpose2d(input, weight, bias, window, groups):
 
     Shapes: (N, O, Ho, Wo), (O, C/g, kh, kw), (C) or None → (N, C, H, W), channels last in memory.
     """
-    return kernels.conv_transpose2d(input, weight, bias, window, groups)
+    return _kernels(input, weight).conv_transpose2d(input, weight, bias, window, groups)
 
 
 @_conv_transpose2d.vjp("input")
@@ -94,7 +102,7 @@ def _conv2d_weight_gradient(input, output, window, groups):
 
     Shapes: (N, C, H, W), (N, O, Ho, Wo) → (O, C/g, kh, kw).
     """
-    return kernels.conv2d_weight_gradient(input, output, window, groups)
+    return _kernels(input, output).conv2d_weight_gradient(input, output, window, groups)
 
 
 @_conv2d_weight_gradient.vjp("input")
@@ -331,15 +339,12 @@ def conv_transpose2d_by_zero_insertion(
     Shapes: as conv_transpose2d, for 4-D input. Raises as conv_transpose2d does.
     """
     O, c, kh, kw = weight.shape
-    stride, padding, extra, dilation = (
-        pair(value, "conv_transpose2d", name)
-        for value, name in zip(
-            (stride, padding, output_padding, dilation), ("stride", "padding", "output_padding", "dilation"), strict=True
-        )
-    )
-    z = insert_zeros(input, stride)
-    for axis, k, p, e, d in zip((2, 3), (kh, kw), padding, extra, dilation, strict=True):
-        z = pad_zeros(z, axis, d * (k - 1) - p, d * (k - 1) - p + e)
+    lengths = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation}
+    s, p, e, d = (pair(value, "conv_transpose2d", name) for name, value in lengths.items())
+    z = insert_zeros(input, s)
+    for k, axis in enumerate((2, 3)):
+        before = d[k] * (weight.shape[axis] - 1) - p[k]
+        z = pad_zeros(z, axis, before, before + e[k])
     flipped = flip(weight, (2, 3)).reshape(groups, O // groups, c, kh, kw)
     exchanged = flipped.transpose(1, 2).reshape(groups * c, O // groups, kh, kw)
-    return conv2d_by_im2col(z, exchanged, bias, dilation=dilation, groups=groups)
+    return conv2d_by_im2col(z, exchanged, bias, dilation=d, groups=groups)
