@@ -4,7 +4,7 @@
 ``tg.data``, ``tg.training`` and ``tg.viz`` build on them.
 """
 
-from tinygen import cuda, data, testing, training, viz
+from tinygen import cuda, data, models, nn, optim, testing, training, viz
 from tinygen import methods as _methods  # first: hangs the ops on Tensor
 from tinygen.autograd import grad
 from tinygen.backend import (
