@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import tinygen as tg
-from tinygen import backend
+import tinygen.nn.functional as F
+from tinygen import backend, nn, optim
 from tinygen.serialization import CheckpointError, load
 from tinygen.training import NonFiniteError, Run, load_checkpoint, read_log
 from tinygen.training import loop as loop_module
@@ -381,6 +382,61 @@ def test_time_goes_on_over_a_resume(tmp_path):
     train(tmp_path, 10, resume=True)
     times = [line["time"] for line in read_log(tmp_path / "log.jsonl")]
     assert times == sorted(times) and times[5] >= 0.05
+
+
+def train_a_network(folder, steps, resume=False, at=None, act=None, width=4):
+    """Everything a demo has: convolution, normalisation, dropout, AdamW, a schedule, averaged weights, a loader."""
+    rng = tg.Generator(1)
+    model = nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1, rng=rng), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(width, 6, 3, rng=rng), nn.Flatten(), nn.Dropout(0.3, rng=rng), nn.Linear(24, 10, rng=rng))
+    adam = optim.AdamW(model.parameters(), lr=1e-2)
+    slower = optim.lr_scheduler.CosineAnnealingLR(adam, T_max=30)
+    ema = optim.EMA(model, decay=0.9)
+    loader = tg.data.DataLoader(tg.data.digits("test"), batch_size=32, shuffle=True, rng=rng)
+    run = Run(folder, steps, {"model": model, "adam": adam, "slower": slower, "ema": ema, "loader": loader, "rng": rng},
+              checkpoint_every=4, resume=resume, progress=False)
+    batches = loader.forever()
+    for step in run:
+        x, y = next(batches)
+        loss = F.cross_entropy(model(x), y)
+        if step == at:
+            act()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        slower.step()
+        ema.update()
+        run.log(loss=loss, lr=adam.param_groups[0]["lr"])
+    return model
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_real_network_interrupted_and_resumed_ends_in_the_same_bits(tmp_path, seed):
+    train_a_network(tmp_path / "whole", 30)
+    random.seed(seed)
+    first, second = sorted(random.sample(range(5, 30), 2))  # the loader's epochs are ten steps long
+    with pytest.raises(SystemExit):
+        train_a_network(tmp_path / "parts", 30, at=first, act=lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Crash):
+        train_a_network(tmp_path / "parts", 30, resume=True, at=second, act=crash)
+    train_a_network(tmp_path / "parts", 30, resume=True)
+    whole, parts = outcome(tmp_path / "whole"), outcome(tmp_path / "parts")
+    assert parts[1] == whole[1]
+    assert parts[0] == whole[0]
+    assert whole[1][-1]["loss"] < whole[1][0]["loss"]
+
+
+def test_a_checkpoint_of_another_network_changes_nothing(tmp_path):
+    train_a_network(tmp_path, 4)
+    with pytest.raises(CheckpointError) as caught:
+        train_a_network(tmp_path, 8, resume=True, width=5)
+    for word in ("model: 0.weight has shape (4, 1, 3, 3) in the file, (5, 1, 3, 3) here", "model: 1.running_mean",
+                 "model: 4.weight has shape (6, 4, 3, 3)", "ema"):
+        assert word in str(caught.value)
+    model = train_a_network(tmp_path, 4, resume=True)
+    saved = load(tmp_path / "checkpoint.npz")["objects"]["model"]
+    assert all(np.array_equal(saved[name].data, tensor.data) for name, tensor in model.state_dict().items())
 
 
 # ------------------------------------------------------------------------------------- refused resumes
