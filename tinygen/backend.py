@@ -147,9 +147,21 @@ def register_library(array_type: type, module: Any, device_type: str) -> None:
     Args:
         array_type: the class of its arrays.
         module: a module with NumPy's names.
-        device_type: ``"cpu"`` or ``"cuda"``; what ``Tensor.device`` reports.
+        device_type: ``"cpu"`` or ``"cuda"``; what ``Tensor.device`` reports. The library registered last is the one
+            that makes the arrays of its device.
     """
+    _libraries.pop(array_type, None)
     _libraries[array_type] = (module, device_type)
+
+
+def unregister_library(array_type: type) -> None:
+    """Undo :func:`register_library`: arrays of ``array_type`` are no longer computed with."""
+    _libraries.pop(array_type, None)
+
+
+def _gpu_library() -> Any:
+    """The library registered last for ``"cuda"``, or None."""
+    return next((module for module, kind in reversed(_libraries.values()) if kind == "cuda"), None)
 
 
 def _library_of(array: Any) -> tuple[Any, str]:
@@ -204,7 +216,9 @@ def device_of(array: Any) -> device:
 
 
 def cupy_problem() -> str | None:
-    """Why CuPy cannot be used here, as a sentence that says what to do; None where it can be."""
+    """Why CuPy cannot be used here, as a sentence that says what to do; None where it, or its stand-in, can be."""
+    if _gpu_library() is not None:
+        return None
     if importlib.util.find_spec("cupy") is None:
         return (
             "CuPy is not installed; for a GPU install it with "
@@ -227,9 +241,9 @@ def module_for(name: str) -> Any:
     target = device(name)
     if target.type == "cpu":
         return np
-    for module, kind in _libraries.values():
-        if kind == "cuda":
-            return module
+    registered = _gpu_library()
+    if registered is not None:
+        return registered
     problem = cupy_problem()
     if problem is not None:
         raise DeviceError(f'device "{target}" was asked for, but {problem}')

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from tinygen.backend import DeviceError, cupy_problem
+from tinygen.backend import DeviceError, cupy_problem, module_for
 
 
 def is_available() -> bool:
@@ -31,5 +30,4 @@ def synchronize() -> None:
 
 
 def _runtime() -> Any:
-    cupy: Any = importlib.import_module("cupy")
-    return cupy.cuda.runtime
+    return module_for("cuda").cuda.runtime

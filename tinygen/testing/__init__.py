@@ -5,3 +5,4 @@
 """
 
 from tinygen.testing.gradcheck import GradientError, check_adjoint, check_grad
+from tinygen.testing.strict import count_syncs, strict_cupy
