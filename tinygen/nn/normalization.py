@@ -119,7 +119,7 @@ class _BatchNorm(_Running):
             momentum = 0.0 if count is None else 1.0 / (int(count.item()) + 1)
         y = F.batch_norm(input, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
         if count is not None:
-            count.data += 1
+            count.copy_(count.data + 1)
         return y
 
 

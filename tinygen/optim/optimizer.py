@@ -58,7 +58,7 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], defaults: Group) -> None:
         who = type(self).__name__
-        if isinstance(params, Tensor) or not isinstance(params, Iterable):
+        if isinstance(params, Tensor) or hasattr(params, "parameters") or not isinstance(params, Iterable):
             hint = "model.parameters()" if hasattr(params, "parameters") else "an iterable, such as [tensor]"
             raise TypeError(f"{who}: params must be Tensors or dicts of them, got {type(params).__name__}; pass {hint}")
         self.defaults = defaults

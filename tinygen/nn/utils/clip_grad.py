@@ -76,7 +76,7 @@ def clip_grad_norm_(
         )
     factor = xp.minimum(float(max_norm) / (total + 1e-6), 1.0)
     for q, g in ready:
-        q.grad = wrap(g * move(factor, device_of(g)).astype(g.dtype).reshape(()))
+        q.grad = wrap((g * move(factor, device_of(g)).astype(g.dtype)).reshape(g.shape))
     return wrap(total.reshape(()))
 
 
@@ -93,4 +93,5 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, f
     refuse("clip_grad_value_", foreach=(foreach or None, None))
     c = float(clip_value)
     for q, g in _gradients(parameters):
-        q.grad = wrap(array_module(g).clip(g, -c, c))
+        xp = array_module(g)
+        q.grad = wrap(xp.asarray(xp.clip(g, -c, c)))
