@@ -13,7 +13,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from tinygen.backend import array_module
+from tinygen.kernels.blocks import elementwise
 from tinygen.kernels.erf import erf as erf_kernel
 from tinygen.op import op
 from tinygen.ops.elementwise import exp, sigmoid, where
@@ -37,7 +40,7 @@ def _(g, y):
 @op
 def _where_positive(g, y):
     """g·[y > 0]: linear in g, so ∂/∂g is the same op; constant in y almost everywhere."""
-    return g * (y > 0)
+    return elementwise(lambda g, y: g * (y > 0), g, y)
 
 
 @_where_positive.vjp("g")
@@ -53,7 +56,7 @@ def leaky_relu(input, negative_slope=0.01):
     """
     xp = array_module(input)
     choose = xp.maximum if negative_slope <= 1 else xp.minimum
-    return choose(input, negative_slope * floating(input))
+    return elementwise(lambda x: choose(x, negative_slope * x), floating(input))
 
 
 @leaky_relu.vjp("input")
@@ -64,11 +67,13 @@ def _(g, input, negative_slope):
 @op
 def _leaky(g, x, slope):
     """g·([x > 0] + s·[x ≤ 0]): linear in g, so ∂/∂g is the same op; constant in x almost everywhere."""
-    positive = x > 0
-    y = array_module(g).multiply(~positive, slope, dtype=g.dtype)
-    y += positive
-    y *= g
-    return y
+    xp = array_module(g)
+
+    def block(g, x):
+        positive = x > 0
+        return g * (positive + xp.multiply(~positive, slope, dtype=g.dtype))
+
+    return elementwise(block, g, x)
 
 
 @_leaky.vjp("g")
@@ -86,8 +91,7 @@ def elu(input, alpha=1.0):
     Source: Clevert et al., *Fast and accurate deep network learning by exponential linear units* (2016), eq. 15.
     """
     xp = array_module(input)
-    x = floating(input)
-    return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0)))
+    return elementwise(lambda x: xp.maximum(x, 0) + alpha * xp.expm1(xp.minimum(x, 0)), floating(input))
 
 
 @elu.vjp("input")
@@ -97,28 +101,26 @@ def _(g, input, alpha):
     return where(positive, g, g * (alpha * exp(where(positive, 0.0, input))))
 
 
-def log1p_exp(z: Any) -> Any:
-    """ln(1 + eᶻ) of a raw array, as max(z, 0) + ln(1 + e^(−|z|)): e^(−|z|) ≤ 1 never overflows.
-
-    −|z| is written min(z, −z), which is analytic on either side of 0, so that the complex step goes through.
-    """
-    xp = array_module(z)
-    return xp.maximum(z, 0) + xp.log1p(xp.exp(xp.minimum(z, -z)))
-
-
 @op
 def softplus(input, beta=1, threshold=20):
     """y = (1/β)·ln(1 + e^(βx)), a smooth max(0, x).    ∂L/∂x = g·σ(βx), because d ln(1 + eᶻ)/dz = eᶻ/(1 + eᶻ) = σ(z).
+
+    Computed as max(z, 0) + ln(1 + e^(−|z|)), z = βx: e^(−|z|) ≤ 1 never overflows. (−|z| is written min(z, −z), which
+    is analytic on either side of 0, so that the complex step goes through.)
 
     Where βx > threshold, y = x and ∂L/∂x = g, as in PyTorch; for the default threshold that changes nothing in
     float32 and 2·10⁻⁹ in float64. Exact and finite for every x, as are its derivatives.
 
     Source: Dugas et al., *Incorporating second-order functional knowledge for better option pricing* (2001).
     """
-    z = beta * floating(input)
-    xp = array_module(z)
-    tail = xp.log1p(xp.exp(xp.minimum(z, -z))) * (z <= threshold)
-    return (xp.maximum(z, 0) + tail) / beta
+    xp = array_module(input)
+
+    def block(x):
+        z = beta * x
+        tail = xp.log1p(xp.exp(xp.minimum(z, -z))) * (z <= threshold)
+        return (xp.maximum(z, 0) + tail) / beta
+
+    return elementwise(block, floating(input))
 
 
 @softplus.vjp("input")
@@ -130,7 +132,8 @@ def _(g, input, beta, threshold):
 @op
 def logsigmoid(input):
     """y = ln σ(x) = −ln(1 + e⁻ˣ), finite for every x.    ∂L/∂x = g·σ(−x), because (ln σ)′ = 1 − σ(x) = σ(−x)."""
-    return -log1p_exp(-floating(input))
+    xp = array_module(input)
+    return elementwise(lambda x: xp.minimum(x, 0) - xp.log1p(xp.exp(xp.minimum(x, -x))), floating(input))
 
 
 @logsigmoid.vjp("input")
@@ -140,13 +143,14 @@ def _(g, input):
 
 # ------------------------------------------------------------------------------- x times a smooth gate
 
+# The forwards and first derivatives are formulas of several steps: elementwise (kernels/blocks.py) computes them block
+# after block, so that the steps in between stay in the cache.
+
 
 def _sigmoid(x: Any) -> Any:
-    """σ(x) = ½(1 + tanh(x/2)) of a raw array, in one array of memory."""
-    s = array_module(x).tanh(0.5 * x)
-    s += 1
-    s *= 0.5
-    return s
+    """σ(x) = 1/(1 + e⁻ˣ) of a raw array; where e⁻ˣ overflows to ∞, it is 0 as it should be."""
+    with np.errstate(over="ignore"):
+        return 1 / (1 + array_module(x).exp(-x))
 
 
 @op
@@ -157,10 +161,7 @@ def silu(input):
 
     Source: Elfwing et al., *Sigmoid-weighted linear units for neural network function approximation* (2018), eq. 5.
     """
-    x = floating(input)
-    y = _sigmoid(x)
-    y *= x
-    return y
+    return elementwise(lambda x: x * _sigmoid(x), floating(input))
 
 
 @silu.vjp("input")
@@ -174,13 +175,12 @@ def _silu_vjp(g, x):
 
     f″ = σ′·(1 + x(1 − σ)) + σ·(1 − σ − xσ′) = σ′·(2 + x(1 − 2σ)), with σ′ = σ(1 − σ).
     """
-    σ = _sigmoid(x)
-    y = 1 - σ
-    y *= x
-    y += 1
-    y *= σ
-    y *= g
-    return y
+
+    def block(g, x):
+        σ = _sigmoid(x)
+        return g * (σ * (1 + x * (1 - σ)))
+
+    return elementwise(block, g, x)
 
 
 @_silu_vjp.vjp("g")
@@ -216,9 +216,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 def _gelu(input):
     """y = x·Φ(x).    ∂L/∂x = g·(Φ(x) + x·φ(x)). See gelu."""
     x = floating(input)
-    Φ = erf_kernel(math.sqrt(0.5) * x)
-    Φ += 1
-    Φ *= 0.5
+    Φ = elementwise(lambda x: 0.5 * (1 + erf_kernel(math.sqrt(0.5) * x)), x)
     return x * Φ, Φ
 
 
@@ -233,12 +231,8 @@ def _gelu_vjp(g, x, Φ):
 
     φ′ = −xφ, so f″ = φ + φ − x²φ = φ·(2 − x²).
     """
-    y = array_module(x).exp(-0.5 * (x * x))
-    y *= x
-    y *= 1 / math.sqrt(2 * math.pi)
-    y += Φ
-    y *= g
-    return y
+    xp = array_module(x)
+    return elementwise(lambda g, x, Φ: g * (Φ + x * (xp.exp(-0.5 * (x * x)) / math.sqrt(2 * math.pi))), g, x, Φ)
 
 
 @_gelu_vjp.vjp("g")
@@ -248,25 +242,22 @@ def _(G, x, Φ):
 
 @_gelu_vjp.vjp("x")
 def _(G, g, x):
-    φ = exp(-0.5 * (x * x)) * (1 / math.sqrt(2 * math.pi))
+    φ = exp(-0.5 * (x * x)) / math.sqrt(2 * math.pi)
     return G * g * (φ * (2 - x * x))
 
 
-# ½(1 + tanh u) = σ(2u), so the approximation is x·σ(v) with v = 2u:
-_GELU_A = 2 * math.sqrt(2 / math.pi)
-_GELU_B = 3 * 0.044715 * _GELU_A
+# ½(1 + tanh u) = σ(2u), so the approximation is x·σ(v) with v = 2u = a·x + (b/3)·x³:
+_A = 2 * math.sqrt(2 / math.pi)
+_B = 3 * 0.044715 * _A
 
 
 @op
 def _gelu_tanh(input):
-    """y = x·σ(v), v = a(x + 0.044715·x³), a = 2√(2/π).
+    """y = x·σ(v), v = a·x + (b/3)·x³, a = 2√(2/π), b = 3·0.044715·a.
 
-    ∂L/∂x = g·σ·(1 + x(1 − σ)·v′), by the product rule, σ′ = σ(1 − σ), and v′ = a + b·x², b = 3·0.044715·a.
+    ∂L/∂x = g·σ·(1 + x(1 − σ)·v′), by the product rule, σ′ = σ(1 − σ), and v′ = a + b·x².
     """
-    x = floating(input)
-    y = _sigmoid(x * (_GELU_A + _GELU_B / 3 * (x * x)))
-    y *= x
-    return y
+    return elementwise(lambda x: x * _sigmoid(x * (_A + _B / 3 * (x * x))), floating(input))
 
 
 @_gelu_tanh.vjp("input")
@@ -280,15 +271,12 @@ def _gelu_tanh_vjp(g, x):
 
     f″ = σ(1 − σ)·(2v′ + x·v″ + x(1 − 2σ)·v′²), with v″ = 2bx.
     """
-    square = x * x
-    σ = _sigmoid(x * (_GELU_A + _GELU_B / 3 * square))
-    y = 1 - σ
-    y *= x
-    y *= _GELU_A + _GELU_B * square
-    y += 1
-    y *= σ
-    y *= g
-    return y
+
+    def block(g, x):
+        σ = _sigmoid(x * (_A + _B / 3 * (x * x)))
+        return g * (σ * (1 + x * (1 - σ) * (_A + _B * (x * x))))
+
+    return elementwise(block, g, x)
 
 
 @_gelu_tanh_vjp.vjp("g")
@@ -298,8 +286,6 @@ def _(G, x):
 
 @_gelu_tanh_vjp.vjp("x")
 def _(G, g, x):
-    square = x * x
-    σ = sigmoid(x * (_GELU_A + _GELU_B / 3 * square))
-    slope = _GELU_A + _GELU_B * square
-    bend = 2 * slope + 2 * _GELU_B * square + x * (1 - 2 * σ) * slope * slope
-    return G * g * (σ * (1 - σ) * bend)
+    σ = sigmoid(x * (_A + _B / 3 * (x * x)))
+    slope = _A + _B * (x * x)  # v′
+    return G * g * (σ * (1 - σ) * (2 * slope + 2 * _B * (x * x) + x * (1 - 2 * σ) * (slope * slope)))

@@ -26,7 +26,7 @@ and insert dr and (1), moving M from one side of a product to the other:
 
     ∂/∂x = −r(x̂·M(G·h) + h(k, x)),      k = G·M(x̂·g) + g·M(x̂·G).                                        (3)
 
-The ops below are (1) with its affine end, (2), r and M; each one's vjps are made of the four again.
+The ops below are x̂ with its affine end, (2), the gradient of γ, r and M; each one's vjps are made of these again.
 
 Source: ``torch.nn.functional.NAME``; Ioffe & Szegedy, *Batch normalization* (2015); Ba, Kiros & Hinton, *Layer
 normalization* (2016); Ulyanov et al., *Instance normalization* (2016); Wu & He, *Group normalization* (2018).
@@ -35,10 +35,11 @@ normalization* (2016); Ulyanov et al., *Instance normalization* (2016); Wu & He,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from tinygen.backend import array_module, float16, float32
+from tinygen.kernels.blocks import along_first
 from tinygen.op import op
 from tinygen.ops.elementwise import clamp, rsqrt
 from tinygen.ops.reduction import norm
@@ -60,43 +61,48 @@ class Group(NamedTuple):
     channel_groups: int | None = None
 
 
-def _mean(x: Any, group: Group, y: Any = None) -> Any:
-    """M x, or M(x·y) without x·y in memory, of raw arrays: with length 1 on the axes ``group.dims``.
+def _mean(group: Group, factors: Callable, *arrays: Any, weight: Any = None) -> Any:
+    """M of a product, of raw arrays: with length 1 on the axes ``group.dims``.
 
     Positions (axes from 2 on) are summed first and the rest from those few sums: faster where channels come last in
     memory, and more exact than one long float32 sum.
+
+    Args:
+        factors: takes blocks of the arrays and returns a tuple of one or two arrays; einsum sums their product
+            without storing it.
+        weight: one more factor, which is constant over positions.
     """
-    xp = array_module(x)
-    letters = "abcdefghijklmnop"[: x.ndim]
-    inner = [d for d in group.dims if d >= 2 or x.ndim == 2 and group.channel_groups is None]
-    kept = "".join(c for d, c in enumerate(letters) if d not in inner)
-    sums = xp.einsum(f"{letters}->{kept}", x) if y is None else xp.einsum(f"{letters},{letters}->{kept}", x, y)
-    means = (sums / math.prod(x.shape[d] for d in inner)).reshape(
-        [1 if d in inner else n for d, n in enumerate(x.shape)]
-    )
-    if group.channel_groups is not None:
-        N, C, *ones = means.shape
-        split = means.reshape(N, group.channel_groups, -1)
-        return xp.broadcast_to(split.mean(axis=2, keepdims=True), split.shape).reshape(N, C, *ones)
+    shape, ndim = arrays[0].shape, arrays[0].ndim
+    inner = [d for d in group.dims if d >= 2 or (ndim == 2 and group.channel_groups is None)]
     outer = tuple(d for d in group.dims if d not in inner)
-    return means.mean(axis=outer, keepdims=True) if outer else means
+    letters = "abcdefghijklmnop"[:ndim]
+    kept = "".join(c for d, c in enumerate(letters) if d not in inner)
+
+    def sums(*blocks: Any) -> Any:
+        terms = factors(*blocks)
+        return array_module(blocks[0]).einsum(f"{','.join([letters] * len(terms))}->{kept}", *terms)
+
+    total = sums(*arrays) if 0 in inner else along_first(sums, *arrays)
+    means = (total / math.prod(shape[d] for d in inner)).reshape([1 if d in inner else n for d, n in enumerate(shape)])
+    if weight is not None:
+        means *= weight
+    if group.channel_groups is None:
+        return means.mean(axis=outer, keepdims=True) if outer else means
+    split = means.reshape(shape[0], group.channel_groups, shape[1] // group.channel_groups)
+    return array_module(means).broadcast_to(split.mean(axis=2, keepdims=True), split.shape).reshape(means.shape)
 
 
-@op
-def _average(input, group):
-    """M x, with length 1 on the axes ``group.dims``.    ∂L/∂x = Mᵀg, see _shared."""
-    return _mean(input, group)
+def _one(x: Any) -> tuple:
+    return (x,)
 
 
-@_average.vjp("input")
-def _(g, input_shape, group):
-    return _shared(g, input_shape, group)
+def _times_deviation(g: Any, x: Any, μ: Any) -> tuple:
+    return g, x - μ
 
 
-def _shared(g: Tensor, shape: tuple[int, ...], group: Group) -> Tensor:
-    """Mᵀg: every number of a group gets an equal share of what the group's mean got."""
-    n = math.prod(shape) // max(math.prod(g.shape), 1)
-    return broadcast_to(_average(g, group) / max(n, 1), shape)
+def _deviation_squared(x: Any, μ: Any) -> tuple:
+    d = x - μ
+    return d, d
 
 
 class Statistics(NamedTuple):
@@ -109,35 +115,40 @@ class Statistics(NamedTuple):
 
 def _statistics(x: Any, group: Group, eps: float) -> Statistics:
     """In two passes, x − μ before squaring: E[x²] − μ² would lose the variance of near-equal float32 numbers."""
-    μ = _mean(x, group)
-    d = x - μ
-    var = _mean(d, group, d)
+    μ = _mean(group, _one, x)
+    var = _mean(group, _deviation_squared, x, μ)
     return Statistics(μ, var, 1 / array_module(x).sqrt(var + eps))
 
 
 # ----------------------------------------------------------------------------------------------- the ops
 
+# Every op below computes block after block of examples (kernels/blocks.py), so that x − μ and the like stay in the
+# cache. γ and β are (1, C, 1, …): constant over positions.
+
 
 @op
 def _normalize(input, weight, bias, group, statistics):
-    """y = γ·x̂ + β.    ∂L/∂x = h(γ·g, x),  ∂L/∂γ = Σ g·x̂,  ∂L/∂β = Σ g, summed to their shapes. γ, β may be None."""
-    y = input - statistics.mean
-    y *= statistics.rstd
-    if weight is not None:
-        y *= weight
-    if bias is not None:
-        y += bias
-    return y
+    """y = γ·x̂ + β.    ∂L/∂x = h(γ·g, x),  ∂L/∂γ = Σ g·x̂,  ∂L/∂β = Σ g. γ and β may be None."""
+    μ, _, r = statistics
+
+    def block(x, μ, scale):
+        y = x - μ
+        y *= scale
+        if bias is not None:
+            y += bias
+        return y
+
+    return along_first(block, input, μ, r if weight is None else r * weight)
 
 
 @_normalize.vjp("input")
 def _(g, input, weight, group, statistics):
-    return _normalize_vjp(g if weight is None else g * weight, input, group, statistics)
+    return _normalize_vjp(g, input, weight, group, statistics)
 
 
 @_normalize.vjp("weight")
-def _(g, input, weight_shape, group, statistics):
-    return (g * _normalize(input, None, None, group, statistics)).sum_to_size(weight_shape)
+def _(g, input, group, statistics):
+    return _weight_gradient(g, input, group, statistics)
 
 
 @_normalize.vjp("bias")
@@ -146,28 +157,70 @@ def _(g, bias_shape):
 
 
 @op
-def _normalize_vjp(g, x, group, statistics):
-    """h(g, x) = r(g − M g − x̂·M(x̂·g)).    ∂L/∂g = h(G, x);  ∂L/∂x is equation (3) at the top of this file."""
+def _normalize_vjp(g, x, weight, group, statistics):
+    """h(γ·g, x) = r(γ·g − M(γ·g) − x̂·M(x̂·γ·g)), with x̂ = r(x − μ) written out. γ may be None.
+
+    ∂L/∂g = γ·h(G, x), because h is linear and symmetric; ∂L/∂γ = Σ g·h(G, x) likewise; ∂L/∂x is equation (3).
+    """
     μ, _, r = statistics
-    h = x - μ
-    h *= -(r * r) * _mean(h, group, g)
-    h += g
-    h -= _mean(g, group)
-    h *= r
-    return h
+    mean = _mean(group, _one, g, weight=weight)
+    slope = _mean(group, _times_deviation, g, x, μ, weight=weight)
+
+    def block(g, x, μ, scale, slope, shift):
+        h = x - μ
+        h *= slope
+        h += shift
+        h += g * scale
+        return h
+
+    return along_first(block, g, x, μ, r if weight is None else r * weight, -(r**3) * slope, -r * mean)
 
 
 @_normalize_vjp.vjp("g")
-def _(G, x, group, statistics):
-    return _normalize_vjp(G, x, group, statistics)
+def _(G, x, weight, group, statistics):
+    h = _normalize_vjp(G, x, None, group, statistics)
+    return h if weight is None else h * weight
+
+
+@_normalize_vjp.vjp("weight")
+def _(G, g, x, weight_shape, group, statistics):
+    return (g * _normalize_vjp(G, x, None, group, statistics)).sum_to_size(weight_shape)
 
 
 @_normalize_vjp.vjp("x")
-def _(G, h, g, x, group, statistics):
+def _(G, h, g, x, weight, group, statistics):
+    if weight is not None:
+        g = g * weight
     x_hat = _normalize(x, None, None, group, statistics)
     r = _rstd(x, group, statistics)
     k = G * _average(x_hat * g, group) + g * _average(x_hat * G, group)
-    return -r * (x_hat * _average(G * h, group) + _normalize_vjp(k, x, group, statistics))
+    return -r * (x_hat * _average(G * h, group) + _normalize_vjp(k, x, None, group, statistics))
+
+
+@op
+def _weight_gradient(g, x, group, statistics):
+    """K = Σ g·x̂ over all axes but that of the channels: (N, C, …) → (1, C, 1, …).
+
+    With G = ∂L/∂K,  ∂L/∂g = G·x̂  and  ∂L/∂x = h(G·g, x): G stands where γ stood.
+    """
+    xp = array_module(x)
+    letters = "abcdefghijklmnop"[: x.ndim]
+
+    def block(g, x, μ, r):
+        return xp.einsum(f"{letters},{letters}->ab", g, x - μ) * r.reshape(r.shape[:2])
+
+    sums = along_first(block, g, x, statistics.mean, statistics.rstd)
+    return sums.sum(axis=0).reshape([-1 if d == 1 else 1 for d in range(x.ndim)])
+
+
+@_weight_gradient.vjp("g")
+def _(G, x, group, statistics):
+    return G * _normalize(x, None, None, group, statistics)
+
+
+@_weight_gradient.vjp("x")
+def _(G, g, x, group, statistics):
+    return _normalize_vjp(g, x, G, group, statistics)
 
 
 @op
@@ -181,16 +234,34 @@ def _(g, r, input, group, statistics):
     return -_normalize(input, None, None, group, statistics) * _shared(g * r * r, input.shape, group)
 
 
+@op
+def _average(input, group):
+    """M x, with length 1 on the axes ``group.dims``.    ∂L/∂x = Mᵀg, see _shared."""
+    return _mean(group, _one, input)
+
+
+@_average.vjp("input")
+def _(g, input_shape, group):
+    return _shared(g, input_shape, group)
+
+
+def _shared(g: Tensor, shape: tuple[int, ...], group: Group) -> Tensor:
+    """Mᵀg: every number of a group gets an equal share of what the group's mean got."""
+    n = math.prod(shape) // max(math.prod(g.shape), 1)
+    return broadcast_to(_average(g, group) / max(n, 1), shape)
+
+
 def standardize(
     input: Tensor, weight: Tensor | None, bias: Tensor | None, group: Group, eps: float
 ) -> tuple[Tensor, Statistics]:
-    """y = γ·x̂ + β and the statistics that went into it; γ and β broadcast. float16 is normalised in float32."""
+    """y = γ·x̂ + β and the statistics that went into it, with γ and β (C) or None. float16 is computed in float32."""
     if input.dtype == float16:
         γ, β = (None if x is None else x.to(float32) for x in (weight, bias))
         y, statistics = standardize(input.to(float32), γ, β, group, eps)
         return y.to(float16), statistics
     statistics = _statistics(input.data, group, eps)
-    return _normalize(input, weight, bias, group, statistics), statistics
+    γ, β = (_per_channel(x, input.ndim) for x in (weight, bias))
+    return _normalize(input, γ, β, group, statistics), statistics
 
 
 # ------------------------------------------------------------------------------------- checks of arguments
@@ -293,8 +364,7 @@ def batch_norm(
     n = input.data.size // max(C, 1)
     _check_more_than_one(who, input, n, "channel when training")
     group = Group(tuple(d for d in range(input.ndim) if d != 1))
-    γ, β = _per_channel(weight, input.ndim), _per_channel(bias, input.ndim)
-    y, statistics = standardize(input, γ, β, group, eps)
+    y, statistics = standardize(input, weight, bias, group, eps)
     if running_mean is not None and running_var is not None and n:
         _update(running_mean, statistics.mean.reshape(C), momentum)
         _update(running_var, statistics.var.reshape(C) * (n / (n - 1)), momentum)
@@ -326,7 +396,10 @@ def layer_norm(
         raise ValueError(f"{who}: normalized_shape {shape} is not the end of the input's shape {input.shape}")
     _check(who, input, 1, "(…, *normalized_shape)", shape, weight=weight, bias=bias)
     group = Group(tuple(range(input.ndim - len(shape), input.ndim)))
-    return standardize(input, weight, bias, group, eps)[0]
+    y = standardize(input, None, None, group, eps)[0]
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias
 
 
 def group_norm(
@@ -355,8 +428,7 @@ def group_norm(
         )
     _check_more_than_one(who, input, input.data.size // num_groups, "group")
     group = Group(tuple(range(1, input.ndim)), num_groups)
-    γ, β = _per_channel(weight, input.ndim), _per_channel(bias, input.ndim)
-    return standardize(input, γ, β, group, eps)[0]
+    return standardize(input, weight, bias, group, eps)[0]
 
 
 def instance_norm(
@@ -397,8 +469,7 @@ def instance_norm(
         return _with_given(input, running_mean, running_var, weight, bias, eps)
     n = math.prod(input.shape[2:])
     _check_more_than_one(who, input, n, "channel of an example")
-    γ, β = _per_channel(weight, input.ndim), _per_channel(bias, input.ndim)
-    y, statistics = standardize(input, γ, β, Group(tuple(range(2, input.ndim))), eps)
+    y, statistics = standardize(input, weight, bias, Group(tuple(range(2, input.ndim))), eps)
     if running_mean is not None and running_var is not None and input.data.size:
         _update(running_mean, statistics.mean.mean(axis=0).reshape(C), momentum)
         _update(running_var, statistics.var.mean(axis=0).reshape(C) * (n / (n - 1)), momentum)
