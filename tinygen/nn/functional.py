@@ -6,6 +6,7 @@ Each is documented where it is defined, with its formula, shapes and derivative.
 """
 
 from tinygen.ops.activations import elu, gelu, leaky_relu, logsigmoid, relu, silu, softplus
+from tinygen.ops.attention import scaled_dot_product_attention
 from tinygen.ops.convolution import conv2d, conv_transpose2d
 from tinygen.ops.cross_entropy import cross_entropy, nll_loss
 from tinygen.ops.dropout import dropout
@@ -35,7 +36,7 @@ __all__ = [
     "interpolate", "pixel_shuffle", "pixel_unshuffle", "pad",
     "relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "sigmoid", "logsigmoid", "tanh", "softmax", "log_softmax",
     "batch_norm", "layer_norm", "group_norm", "instance_norm", "normalize",
-    "embedding", "one_hot", "dropout",
+    "scaled_dot_product_attention", "embedding", "one_hot", "dropout",
     "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss",
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "nll_loss", "kl_div",
 ]
