@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.autograd import grad
+from tinygen.backend import get_default_device
 from tinygen.random import Generator
 from tinygen.tensor import Tensor, no_grad, wrap
 
@@ -57,7 +58,8 @@ def check_grad(
 
     Args:
         f: a function of tensors that returns one tensor.
-        inputs: Tensors or arrays. Floating ones are differentiated, in float64; others are passed on.
+        inputs: Tensors or arrays. Floating ones are differentiated, in float64; others are passed on. f is run
+            where the first Tensor lives; on the default device, where there is none.
         order: 1 or 2 (or more, as far as you have time).
         rtol, atol: |analytic − numeric| ≤ atol + rtol·scale, where scale is the largest derivative seen.
         step: the first step of the differences, in units of the input's own size. Where they do not converge
@@ -76,8 +78,25 @@ def check_grad(
         raise ValueError("check_grad: none of the inputs is floating")
     rng = Generator(seed)
     exact = [a.astype(np.float64) if i in active else a for i, a in enumerate(arrays)]
+    f = _at(_place(inputs), f)
     _check_manners(f, arrays, exact, active, rng)
     _check_order(f, exact, active, order, rng, rtol, atol, step, "")
+
+
+def _place(inputs: Sequence) -> str:
+    return next((x.device for x in inputs if isinstance(x, Tensor)), get_default_device())
+
+
+def _at(place: str, f: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """f run on another device, between two moves, which are differentiable too; the numbers stay with NumPy."""
+    if place == "cpu":
+        return f
+
+    def moved(*tensors: Tensor) -> Tensor:
+        y = f(*(t.to(device=place) for t in tensors))
+        return y.to(device="cpu") if isinstance(y, Tensor) else y
+
+    return moved
 
 
 def _check_order(
@@ -358,15 +377,17 @@ def check_adjoint(
     Args:
         A: a linear function from x's shape to y's.
         At: the function that is claimed to be its adjoint.
-        x, y: any values of those shapes, in float64.
+        x, y: any values of those shapes, in float64. A and At are run where the first Tensor of the two lives; on
+            the default device, where there is none.
 
     Raises:
         GradientError: the two numbers differ by more than rtol times the sum of their terms' sizes, or a shape is
             not what it should be.
     """
     u, v = (np.asarray(t.detach().numpy() if isinstance(t, Tensor) else t, dtype=np.float64) for t in (x, y))
+    place = _place((x, y))
     with no_grad():
-        Ax, Aty = A(wrap(u)), At(wrap(v))
+        Ax, Aty = _at(place, A)(wrap(u)), _at(place, At)(wrap(v))
     if Ax.shape != v.shape or Aty.shape != u.shape:
         raise GradientError(f"A x has shape {Ax.shape} and y {v.shape}; Aᵀ y has {Aty.shape} and x {u.shape}")
     left, right = float((Ax.data * v).sum()), float((u * Aty.data).sum())

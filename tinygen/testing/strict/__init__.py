@@ -20,14 +20,15 @@ from typing import Any
 
 from tinygen import random as _random
 from tinygen.backend import get_default_device, register_library, set_default_device, unregister_library
-from tinygen.testing.strict.array import ndarray
-from tinygen.testing.strict.library import Library, build
 from tinygen.testing.strict.syncs import Syncs, count_syncs
 
 
 @cache
-def library() -> Library:
+def _library() -> Any:
     """The module that takes CuPy's place."""
+    # Imported here, so that `import tinygen` does not pay for what few programs use.
+    from tinygen.testing.strict.library import build
+
     return build()
 
 
@@ -44,7 +45,7 @@ def strict_cupy(default: bool = False) -> Iterator[Any]:
     Tensors of the block cannot be computed with after it. Blocks may be nested.
     """
     if _depth[0] == 0:
-        register_library(ndarray, library(), "cuda")
+        register_library(_library().ndarray, _library(), "cuda")
     _depth[0] += 1
     # Generators hold streams of their device's library: those of the GPU are made anew in the block and after it.
     kept = {place: _random._defaults.pop(place) for place in list(_random._defaults) if place != "cpu"}
@@ -52,7 +53,7 @@ def strict_cupy(default: bool = False) -> Iterator[Any]:
     try:
         if default:
             set_default_device("cuda")
-        yield library()
+        yield _library()
     finally:
         set_default_device(before)
         for place in [place for place in _random._defaults if place != "cpu"]:
@@ -60,7 +61,7 @@ def strict_cupy(default: bool = False) -> Iterator[Any]:
         _random._defaults.update(kept)
         _depth[0] -= 1
         if _depth[0] == 0:
-            unregister_library(ndarray)
+            unregister_library(_library().ndarray)
 
 
 _depth = [0]
