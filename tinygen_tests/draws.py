@@ -33,7 +33,7 @@ def off_zero(seed: int, shape: Any, low: float = 0.3, high: float = 2.0) -> np.n
 def apart(seed: int, shape: Any, gap: float = 0.25) -> np.ndarray:
     """Distinct numbers, no two nearer than ``gap``: no tie within reach."""
     n = int(np.prod(shape))
-    return (np.random.default_rng(seed).permutation(n).reshape(shape) - n / 2 + 0.1) * gap
+    return np.asarray((np.random.default_rng(seed).permutation(n).reshape(shape) - n / 2 + 0.1) * gap)
 
 
 @st.composite
