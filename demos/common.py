@@ -13,6 +13,7 @@ A demo reads::
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import sys
@@ -27,6 +28,7 @@ import numpy as np
 import tinygen as tg
 from tinygen import data, training
 from tinygen.backend import DeviceError, module_for
+from tinygen.files import whole_file
 
 WRONG = 2  # the exit code of whatever the user can put right, as argparse has it
 
@@ -216,6 +218,21 @@ def header(args: argparse.Namespace, objects: Mapping[str, Any], done: int = 0) 
              ("out", os.fspath(args.out))]
     width = max(len(name) for name, _ in rows)
     return "\n".join([doc or args.name, *(f"  {name:<{width}}  {text}" for name, text in rows)])
+
+
+def report(args: argparse.Namespace, results: Mapping[str, float]) -> None:
+    """Print the figures of a run as a table, keep them in ``results.json``, and say which files there are.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path = args.out / "results.json"
+    with whole_file(path) as file:
+        file.write((json.dumps(dict(results), indent=2, ensure_ascii=False) + "\n").encode())
+    width = max(map(len, results), default=0)
+    print("\n".join(f"  {name:<{width}}  {value:.4g}" for name, value in results.items()))
+    made = sorted(p.name for p in args.out.iterdir() if p.suffix in {".png", ".gif", ".json", ".jsonl", ".npz"})
+    print(f"in {args.out}: {', '.join(made)}", flush=True)
 
 
 # ---------------------------------------------------------------------------------------------- errors

@@ -70,7 +70,7 @@ def test_it_learns_to_rebuild(kind):
     model = KINDS[kind]((1, 8, 8), rng=rng)
     adam = tg.optim.Adam(model.parameters(), lr=5e-3)
     first = model.loss(x).item()
-    for _ in range(150):
+    for _ in range(300):
         adam.zero_grad()
         model.training_step(x).backward()
         adam.step()

@@ -1,0 +1,232 @@
+"""Autoencoders: rebuild, clean, group and judge digits through a narrow code."""
+
+# %% [markdown]
+# # Autoencoders
+#
+# An encoder f squeezes an image x into a code z of few numbers, a decoder h makes an image of the code again:
+#
+#     z = f(x),    x̂ = σ(h(z)),    L = −Σ_pixels [x ln x̂ + (1 − x) ln(1 − x̂)]
+#
+# Nothing but images is needed to train it. What the narrow code is good for, and what is wrong with it, is this
+# lesson: rebuilding, drawing new digits, cleaning spoiled ones, finding odd ones, and grouping them unseen.
+
+# %%
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
+
+import tinygen as tg
+from demos import common
+
+args = common.options("autoencoder", steps=3000, batch_size=128)
+train, test = common.load_data(args)
+rng = tg.Generator(args.seed)
+
+# %% [markdown]
+# ## Five systems, one loop
+#
+# - `image`: convolutions down to a code of 32 numbers, transposed convolutions up again.
+# - `clean`: the same network, shown spoiled images and asked for the clean ones (a *denoising* autoencoder).
+# - `flat`: a *stacked* autoencoder with a code of two numbers, so that all codes can be seen on a page.
+# - `plain`: one hidden layer, the code itself.
+# - `without 0` … `without 9`: each has never seen one of the digits, and should find it odd.
+#
+# They share no parameter, so the gradient of the sum of their losses is each one's own gradient, and one Adam
+# serves them all.
+
+# %%
+shape = train.images.shape[1:]
+DIGITS = range(10)
+models = tg.nn.ModuleDict(
+    {
+        "image": tg.models.ConvAutoencoder(shape, widths=(16, 32), latent=32, rng=rng),
+        "clean": tg.models.ConvAutoencoder(shape, widths=(16, 32), latent=32, noise=("gaussian", 0.4), rng=rng),
+        "flat": tg.models.StackedAutoencoder(shape, widths=(256, 64, 2), rng=rng),
+        "plain": tg.models.DenseAutoencoder(shape, latent=16, rng=rng),
+        **{f"without {d}": tg.models.StackedAutoencoder(shape, widths=(64, 12), rng=rng) for d in DIGITS},
+    }
+).to(args.device)
+adam = tg.optim.Adam(models.parameters(), lr=2e-3)
+slower = tg.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=args.steps, eta_min=1e-4)
+
+# %% [markdown]
+# ## Greedy layer-wise pre-training
+#
+# The stack with the two-number code is started layer by layer (Bengio et al. 2007): each layer learns to rebuild what
+# the layer below it says, and only then are they trained as a whole.
+
+# %%
+loader = tg.data.DataLoader(train, batch_size=args.batch_size, shuffle=True, rng=rng, device=args.device)
+run = common.run(
+    args,
+    {"models": models, "optimizer": adam, "scheduler": slower, "loader": loader, "rng": rng},
+)
+batches = loader.forever()
+if run.step == 0:
+    images_only = (x for x, _ in batches)
+    tg.models.pretrain_greedily(models["flat"], images_only, steps=max(1, args.steps // 20), lr=2e-3)
+
+# %% [markdown]
+# ## Training
+#
+# Each step: a batch, the sum of the losses, one backward sweep, one Adam step. The network that shall not know the
+# digit d sees the batch without its d's; the ten of them take turns, two at a time.
+
+# %%
+for step in run:
+    x, y = next(batches)
+    losses = {name: models[name].training_step(x, rng=rng) for name in ("image", "clean", "flat", "plain")}
+    for d in (2 * step % 10, (2 * step + 1) % 10):
+        losses[f"without {d}"] = models[f"without {d}"].training_step(x, weight=(y != d).to(x.dtype))
+    total = sum(losses.values())
+    adam.zero_grad()
+    total.backward()
+    adam.step()
+    slower.step()
+    run.log(loss=losses["image"], **{f"loss_{k}": v for k, v in losses.items() if k in ("clean", "flat", "plain")})
+
+# %%
+models.eval()
+model, cleaner, flat = models["image"], models["clean"], models["flat"]
+seen, unseen = common.images(train, args), common.images(test, args)
+labels = test.labels
+out = args.out
+log = tg.training.read_log(run.log_path)
+curves = {"rebuild": "loss", "clean": "loss_clean", "two-number code": "loss_flat", "one layer": "loss_plain"}
+tg.viz.save_curves(
+    out / "loss.png",
+    {label: ([e["step"] for e in log], [e[key] for e in log]) for label, key in curves.items()},
+    smooth=0.9,
+    ylabel="nats per image",
+    title="Loss while training",
+)
+
+# %% [markdown]
+# ## Rebuilding, and drawing from the code
+#
+# Images it has never seen go in and come out. To draw *new* ones, codes are needed, and the autoencoder does not say
+# which ones are good: a Gaussian is put around the codes of the training images, and codes drawn from that. Some of
+# them fall where no digit is. (The variational autoencoder makes the codes Gaussian in the first place.)
+
+# %%
+one_of_each = np.concatenate([np.flatnonzero(labels == d)[:1] for d in DIGITS])
+few = unseen[one_of_each]
+rebuilt = model(few).detach()
+model.fit_codes(seen)
+drawn = model.sample(100, rng=tg.Generator(args.seed + 1, device=args.device))
+tg.viz.save_rows(out / "reconstructions.png", {"unseen": few, "rebuilt": rebuilt}, title="Through 32 numbers")
+tg.viz.save_grid(out / "generated.png", drawn, ncols=10, title="Drawn: codes from a Gaussian around the training codes")
+
+# %% [markdown]
+# ## Cleaning
+#
+# The denoising autoencoder has learned where images are, and takes what is not an image to the nearest one.
+
+# %%
+spoiled = tg.models.corrupt(few, *cleaner.noise, rng=tg.Generator(args.seed + 2, device=args.device))
+cleaned = cleaner(spoiled).detach()
+tg.viz.save_rows(
+    out / "denoising.png",
+    {"unseen": few, "spoiled": spoiled, "cleaned": cleaned},
+    title=f"Gaussian noise, σ = {cleaner.noise[1]}",
+)
+all_spoiled = tg.models.corrupt(unseen, *cleaner.noise, rng=tg.Generator(args.seed + 2, device=args.device))
+with tg.no_grad():
+    error_before = (all_spoiled - unseen).square().mean().item()
+    error_after = (cleaner(all_spoiled) - unseen).square().mean().item()
+
+# %% [markdown]
+# ## The map of codes, and what is wrong with it
+#
+# Two numbers for each image: nothing told the network the labels, and yet the digits lie in heaps. But the heaps have
+# no order or scale anyone asked for, with holes between them, and equal steps through the code do not make equal
+# steps of the image: the path below stands still, then jumps.
+
+# %%
+with tg.no_grad():
+    tg.viz.save_latent_map(
+        out / "latent_map.png", flat.encode(unseen), labels, title="Codes of unseen digits, two numbers each"
+    )
+start, end = (unseen[np.flatnonzero(labels == d)[0]] for d in (1, 8))
+frames, distances = flat.path(start, end, steps=21)
+unevenness = distances.max().item() / distances.mean().item()
+tg.viz.save_grid(
+    out / "path.png",
+    frames,
+    ncols=21,
+    captions=["", *(f"{d:.2f}" for d in distances.tolist())],
+    title=f"Equal steps of the code from a 1 to an 8; below, how far the image moved (largest/mean {unevenness:.1f})",
+)
+
+# %% [markdown]
+# ## Finding what does not belong
+#
+# Each network `without d` is shown all digits. It rebuilds what it knows; a d, which it has never seen, comes out
+# wrong. The error is the alarm: its ROC AUC is the chance that a d scores higher than another digit.
+
+# %%
+scores = {d: models[f"without {d}"].reconstruction_error(unseen).numpy() for d in DIGITS}
+auc = {str(d): float(roc_auc_score(labels == d, scores[d])) for d in DIGITS}
+mean_auc = float(np.mean(list(auc.values())))
+tg.viz.save_bars(
+    out / "anomaly_auc.png",
+    auc,
+    reference={"chance": 0.5},
+    xlabel="the digit that was never shown",
+    ylabel="ROC AUC",
+    ylim=(0, 1.08),
+    title=f"How surely an unknown digit is found (mean {mean_auc:.3f})",
+)
+odd = max(auc, key=lambda d: auc[d])
+tg.viz.save_histogram(
+    out / "anomaly_scores.png",
+    {f"other digits ({(labels != int(odd)).sum()})": scores[int(odd)][labels != int(odd)],
+     f"{odd}, never shown ({(labels == int(odd)).sum()})": scores[int(odd)][labels == int(odd)]},
+    xlabel="mean square error of the rebuilt image",
+    title=f"The network that never saw a {odd}",
+)
+
+# %% [markdown]
+# ## Grouping without labels
+#
+# k-means on the codes finds ten groups. Labels are used only to judge it: each group is called by the digit that makes
+# the most hits in all (the Hungarian method), beside the same done to the pixels.
+
+
+# %%
+def grouped(points: np.ndarray) -> tuple[float, float]:
+    """Accuracy under the best naming of the ten groups, and normalised mutual information with the labels."""
+    groups = KMeans(10, n_init=10, random_state=args.seed).fit_predict(points)
+    hits = np.array([[np.sum((groups == k) & (labels == d)) for d in DIGITS] for k in range(10)])
+    naming = linear_sum_assignment(-hits)
+    return float(hits[naming].sum() / len(labels)), float(normalized_mutual_info_score(labels, groups))
+
+
+with tg.no_grad():
+    by_code = grouped(model.encode(unseen).numpy())
+by_pixel = grouped(unseen.flatten(1).numpy())
+
+# %% [markdown]
+# ## What came out
+
+# %%
+results = {
+    "reconstruction error (mean square, unseen)": model.reconstruction_error(unseen).mean().item(),
+    "the same, code of two numbers": flat.reconstruction_error(unseen).mean().item(),
+    "the same, one layer of 16": models["plain"].reconstruction_error(unseen).mean().item(),
+    "spoiled images, mean square error": error_before,
+    "the same, cleaned": error_after,
+    "largest / mean step along the path": unevenness,
+    "anomaly ROC AUC, mean over held-out digits": mean_auc,
+    **{f"anomaly ROC AUC, {d}": value for d, value in auc.items()},
+    "clustering accuracy, codes": by_code[0],
+    "clustering NMI, codes": by_code[1],
+    "clustering accuracy, pixels": by_pixel[0],
+    "clustering NMI, pixels": by_pixel[1],
+}
+tg.viz.save_rows(
+    out / "autoencoder.png",
+    {"unseen": few, "rebuilt": rebuilt, "spoiled": spoiled, "cleaned": cleaned, "drawn": drawn[:10]},
+)
+common.report(args, results)
