@@ -1,10 +1,11 @@
 """Windows that slide along an axis: where they lie, and the sum over each of them.
 
-AxisWindow o holds the places i = o·s − p + k·d, 0 ≤ k < K, with the stride s, the padding p and the dilation d. Pooling
-is made of such windows along the columns' axis, then along the rows'. The sums are linear, and each other's adjoint:
+Window o along one axis holds the places i = o·s − p + k·d, 0 ≤ k < K, with the stride s, the padding p and the
+dilation d. A window of a plane is one along the columns' axis and one along the rows', and what is taken of it, a sum
+or a maximum, is taken along one axis after the other. The sums are linear, and each other's adjoint:
 
-    sum       yₒ = Σ over k of x[o·s − p + k·d], 0 outside     (…, n, …) → (…, m, …)
-    spread    yᵢ = Σ xₒ over the windows o that hold i         (…, m, …) → (…, n, …)
+    sum       yₒ = Σ over k of x[o·s − p + k·d], 0 outside     (…, n) → (…, m)
+    spread    yᵢ = Σ xₒ over the windows o that hold i         (…, m) → (…, n)
 
 Each is K strided passes over the axis, one for each tap k, instead of m small sums.
 """
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tinygen.backend import array_module
+from tinygen.kernels.blocks import along_first
 from tinygen.op import op
 from tinygen.ops.unfold import pair
 from tinygen.tensor import Tensor
@@ -71,6 +73,9 @@ class AxisWindow(NamedTuple):
         return self.whole and self.disjoint and self.out * self.kernel == self.n
 
 
+Windows = tuple[AxisWindow, ...]  # of the last axes, in their order
+
+
 def along(dim: int, part: slice) -> tuple:
     """The index expression x[…, part, …] for an axis counted from the end."""
     return (Ellipsis, part, *(slice(None),) * (-1 - dim))
@@ -107,7 +112,7 @@ def pool_windows(
     padding: Lengths,
     dilation: Lengths,
     ceil: bool,
-) -> tuple[AxisWindow, AxisWindow]:
+) -> Windows:
     """The windows along the rows' axis and along the columns' axis.
 
         m = ⌊(n + 2p − d(K − 1) − 1) / s⌋ + 1
@@ -143,19 +148,20 @@ def pool_windows(
                 f"kernel_size={kernel_size!r}, padding={padding!r}, dilation={dilation!r}"
             )
         found.append(AxisWindow(n, K, s, p, d, m))
-    return found[0], found[1]
+    return tuple(found)
 
 
-def window_view(x: Any, rows: AxisWindow, columns: AxisWindow, fill: Any) -> Any:
+def window_view(x: Any, windows: Windows, fill: Any) -> Any:
     """All windows of a plane at once: w[…, i, j, k, l] = x[…, i·s − p + k·d, j·s − p + l·d], ``fill`` outside.
 
     Shapes: (…, H, W) → (…, mₕ, m_w, Kₕ, K_w): a view that reads the same number many times.
     """
     xp = array_module(x)
-    spans = [max((w.out - 1) * w.stride + (w.kernel - 1) * w.dilation + 1, w.padding + w.n) for w in (rows, columns)]
-    padded = xp.full((*x.shape[:-2], *spans), fill, dtype=x.dtype)
-    padded[..., rows.padding : rows.padding + rows.n, columns.padding : columns.padding + columns.n] = x
+    reach = [max((w.out - 1) * w.stride + (w.kernel - 1) * w.dilation + 1, w.padding + w.n) for w in windows]
+    padded = xp.full((*x.shape[:-2], *reach), fill, dtype=x.dtype)
+    padded[(..., *(slice(w.padding, w.padding + w.n) for w in windows))] = x
     *lead, h, w = padded.strides
+    rows, columns = windows
     return xp.lib.stride_tricks.as_strided(
         padded,
         (*x.shape[:-2], rows.out, columns.out, rows.kernel, columns.kernel),
@@ -166,47 +172,77 @@ def window_view(x: Any, rows: AxisWindow, columns: AxisWindow, fill: Any) -> Any
 # ----------------------------------------------------------------------------------- sums over windows
 
 
-@op
-def sum_along(input, dim, window):
-    """yₒ = Σ over k of x[o·s − p + k·d], 0 outside.    ∂L/∂x = g spread over the windows: the adjoint.
-
-    Shapes: (…, n, …) → (…, m, …), ``dim`` counted from the end; ``window`` a :class:`AxisWindow`.
-    """
+def _sum_along(x: Any, dim: int, window: AxisWindow) -> Any:
+    """yₒ = Σ over k of x[o·s − p + k·d] along one axis of a raw array."""
     taps = window.taps()
-    y = empty_along(input, dim, window.out)
+    y = empty_along(x, dim, window.out)
     if window.whole and window.kernel > 1:
-        (_, _, first), (_, _, second) = taps[:2]
-        array_module(input).add(input[along(dim, first)], input[along(dim, second)], out=y)
+        array_module(x).add(x[along(dim, taps[0][2])], x[along(dim, taps[1][2])], out=y)
         taps = taps[2:]
     else:
         y[...] = 0
     for _, windows, places in taps:
-        y[along(dim, windows)] += input[along(dim, places)]
+        y[along(dim, windows)] += x[along(dim, places)]
     return y
 
 
-@sum_along.vjp("input")
-def _(g, dim, window):
-    return spread_along(g, dim, window)
-
-
-@op
-def spread_along(input, dim, window):
-    """yᵢ = Σ xₒ over the windows o that hold place i.    ∂L/∂x = the sum of g over each window: the adjoint.
-
-    Shapes: (…, m, …) → (…, n, …), ``dim`` counted from the end; ``window`` a :class:`AxisWindow`.
-    """
-    y = empty_along(input, dim, window.n)
+def _spread_along(x: Any, dim: int, window: AxisWindow) -> Any:
+    """yᵢ = Σ xₒ over the windows o that hold place i, along one axis of a raw array."""
+    y = empty_along(x, dim, window.n)
     if not window.covering:
         y[...] = 0
     for _, windows, places in window.taps():
         if window.disjoint:
-            y[along(dim, places)] = input[along(dim, windows)]
+            y[along(dim, places)] = x[along(dim, windows)]
         else:
-            y[along(dim, places)] += input[along(dim, windows)]
+            y[along(dim, places)] += x[along(dim, windows)]
     return y
 
 
-@spread_along.vjp("input")
-def _(g, dim, window):
-    return sum_along(g, dim, window)
+def each_axis(windows: Windows) -> list[tuple[int, AxisWindow]]:
+    """(dim, window) for the last axes, the last one first, without those whose windows are one place each.
+
+    One is always left, so that what is done along it gives an array of its own.
+    """
+    listed = [(d - len(windows), window) for d, window in enumerate(windows)]
+    return [(d, w) for d, w in reversed(listed) if (w.kernel, w.stride, w.out) != (1, 1, w.n)] or listed[-1:]
+
+
+@op
+def sum_windows(input, windows):
+    """The sum of x over each window, 0 outside.    ∂L/∂x = g spread over the windows: the adjoint.
+
+    Shapes: (…, n₁, n₂, …) → (…, m₁, m₂, …), a window for each of the last axes.
+    """
+
+    def work(x: Any) -> Any:
+        for dim, window in each_axis(windows):
+            x = _sum_along(x, dim, window)
+        return x
+
+    return along_first(work, input)
+
+
+@sum_windows.vjp("input")
+def _(g, windows):
+    return spread_windows(g, windows)
+
+
+@op
+def spread_windows(input, windows):
+    """Each place gets the sum of x over the windows that hold it.    ∂L/∂x = g summed over each window: the adjoint.
+
+    Shapes: (…, m₁, m₂, …) → (…, n₁, n₂, …), a window for each of the last axes.
+    """
+
+    def work(x: Any) -> Any:
+        for dim, window in reversed(each_axis(windows)):
+            x = _spread_along(x, dim, window)
+        return x
+
+    return along_first(work, input)
+
+
+@spread_windows.vjp("input")
+def _(g, windows):
+    return sum_windows(g, windows)

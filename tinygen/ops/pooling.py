@@ -1,19 +1,18 @@
 """Pooling: a window slides over the plane, and each place of the result is the maximum or the mean of one window.
 
-The rows and the columns of a window are pooled one after the other: the maximum of a rectangle is the maximum of
-its rows' maxima, its sum the sum of its rows' sums. So there are only ops along one axis here, x (…, n) → y (…, m),
-in two families that are closed under the vjp. With window o the places i = o·s − p + k·d, 0 ≤ k < K
-(:mod:`tinygen.ops.axis_windows`),
+The maximum of a rectangle is the maximum of its rows' maxima, its sum the sum of its rows' sums, so the fast versions
+take one axis after the other. There are two families of ops, each closed under the vjp. With o a window and i a place
+of the plane,
 
-    maximum   yₒ = max over k of x[o·s − p + k·d] = x[i(o)]    where i(o) is the first place of the maximum
-    unpool    yᵢ = Σ gₒ over the windows o with i(o) = i       ⎫ each other's vjp, and unpool is
-    pick      yₒ = x[i(o)]                                     ⎭ the vjp of the maximum
+    max_pool   yₒ = max of x over window o = x[i(o)]      where i(o) is the first place of the maximum
+    unpool     yᵢ = Σ gₒ over the windows o with i(o) = i     ⎫ each other's vjp, and unpool is
+    pick       yₒ = x[i(o)]                                   ⎭ the vjp of max_pool
 
-    sum       yₒ = Σ over k of x[o·s − p + k·d]                ⎫ each other's vjp
-    spread    yᵢ = Σ gₒ over the windows o that hold i         ⎭
+    sum        yₒ = Σ of x over window o                      ⎫ each other's vjp
+    spread     yᵢ = Σ gₒ over the windows o that hold i       ⎭ (:mod:`tinygen.ops.axis_windows`)
 
 i(o) does not move under a small change of x (almost everywhere), so it is a constant of the derivative. It is kept
-as the number k of the chosen tap, in one byte.
+as a choice for each axis: which tap k of the window was taken, in one byte.
 
 :func:`max_pool2d_by_definition` and :func:`avg_pool2d_by_definition` say the same of whole windows, slowly.
 """
@@ -25,15 +24,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygen.backend import array_module
+from tinygen.kernels.blocks import along_first
 from tinygen.op import op
 from tinygen.ops.axis_windows import (
     AxisWindow,
     Lengths,
+    Windows,
     along,
+    each_axis,
     empty_along,
     plane,
     pool_windows,
-    sum_along,
+    sum_windows,
     window_view,
 )
 from tinygen.ops.indexing import scatter_add
@@ -44,15 +46,15 @@ from tinygen.tensor import Tensor, is_grad_enabled, wrap
 # ----------------------------------------------------------------------------- the family of the maximum
 
 
-def max_pool2d_by_definition(x: Any, rows: AxisWindow, columns: AxisWindow) -> tuple[Any, Any]:
+def max_pool2d_by_definition(x: Any, windows: Windows) -> tuple[Any, Any]:
     """The maximum over each window of a raw array, and its flat place in the plane: the definition, to test against.
 
     The first of equal maxima counts, rows before columns. Numbers only: of NaNs see :func:`max_pool2d`.
     """
     xp = array_module(x)
-    w = window_view(x, rows, columns, lowest(x.dtype))
-    grid = xp.arange(rows.n)[:, None] * columns.n + xp.arange(columns.n)
-    places = xp.broadcast_to(window_view(grid, rows, columns, -1), w.shape)  # −1 in the padding
+    w = window_view(x, windows, lowest(x.dtype))
+    grid = xp.arange(x.shape[-2])[:, None] * x.shape[-1] + xp.arange(x.shape[-1])
+    places = xp.broadcast_to(window_view(grid, windows, -1), w.shape)  # −1 in the padding
     best = w.max(axis=(-2, -1), keepdims=True)
     is_best = (w == best) & (places >= 0)
     first = is_best.reshape(*w.shape[:-2], -1).argmax(axis=-1)[..., None]
@@ -71,84 +73,143 @@ def _bits(x: Any) -> Any:
     return x.view(f"i{x.dtype.itemsize}")
 
 
-def _maximum(x: Any, dim: int, window: AxisWindow, choose: bool) -> tuple[Any, Any]:
-    """The maximum of each window along one axis and, where asked for, the number k of the first tap that has it.
-
-    A running maximum over the taps: K strided passes over the axis. Tap k takes the lead where it is strictly
-    greater, so the first of equal maxima stays, or where it is NaN, which stays: PyTorch's rule.
-    """
+def _maximum_along(x: Any, dim: int, window: AxisWindow) -> Any:
+    """The maximum of each window along one axis: K passes, one for each tap."""
     xp = array_module(x)
-    y, choice = empty_along(x, dim, window.out), None
-    taps = window.taps()
+    y, taps = empty_along(x, dim, window.out), window.taps()
     if window.whole and window.kernel > 1:
-        best = x[along(dim, taps.pop(0)[2])]  # nothing to fill: the first pass writes all of y
+        xp.maximum(x[along(dim, taps[0][2])], x[along(dim, taps[1][2])], out=y)
+        taps = taps[2:]
     else:
         y[...] = lowest(x.dtype)
-        best = y
-    if choose:
-        choice = xp.empty_like(y, dtype="uint8" if window.kernel <= 256 else "int32")
+    for _, windows, places in taps:
+        o = along(dim, windows)
+        xp.maximum(y[o], x[along(dim, places)], out=y[o])
+    return y
+
+
+def _choose_along(x: Any, dim: int, window: AxisWindow) -> tuple[Any, Any]:
+    """The maximum of each window along one axis, and the number k of the tap that has it.
+
+    Tap k takes the lead where it is strictly greater, so the first of equal maxima keeps it, or where it is NaN, which
+    keeps it until the next NaN: PyTorch's rule.
+    """
+    xp = array_module(x)
+    y, taps = empty_along(x, dim, window.out), window.taps()
+    choice = xp.empty_like(y, dtype="uint8" if window.kernel <= 256 else "int32")
+    if window.whole:
+        y[...] = x[along(dim, taps.pop(0)[2])]
+        choice[...] = 0
+    else:
+        y[...] = lowest(x.dtype)
         starts = xp.arange(window.out) * window.stride - window.padding
         first = xp.maximum(-(starts // window.dilation), 0)  # the first tap that is not in the padding before the axis
         choice[...] = first.reshape(-1, *(1,) * (-1 - dim))
     for k, windows, places in taps:
-        v, o = x[along(dim, places)], along(dim, windows)
-        if choice is not None:
-            lead = v > best[o]
-            if x.dtype.kind == "f":
-                lead |= xp.isnan(v)
-            xp.maximum(choice[o], lead.astype(choice.dtype) * k, out=choice[o])
-        xp.maximum(best[o], v, out=y[o])
-        best = y
+        o = along(dim, windows)
+        v = empty_along(x, dim, windows.stop - windows.start)
+        v[...] = x[along(dim, places)]  # in one piece, on which the passes that follow are faster
+        lead = v > y[o]
+        if x.dtype.kind == "f":
+            lead |= xp.isnan(v)
+        xp.maximum(choice[o], lead.astype(choice.dtype) * k, out=choice[o])
+        xp.maximum(y[o], v, out=y[o])
     return y, choice
 
 
-@op(aux=True)
-def _max_along(input, dim, window, choose):
-    """yₒ = max over k of x[o·s − p + k·d] = x[i(o)], −∞ outside.    ∂L/∂x = g put back at the places i(o)."""
-    return _maximum(input, dim, window, choose)
-
-
-@_max_along.vjp("input")
-def _(g, aux, dim, window):
-    return _unpool_along(g, aux, dim, window)
-
-
-@op
-def _unpool_along(input, choice, dim, window):
-    """yᵢ = Σ xₒ over the windows o whose choice is i.    ∂L/∂x = g at the chosen places: the adjoint, pick."""
-    y = empty_along(input, dim, window.n)
+def _unpool_along(x: Any, choice: Any, dim: int, window: AxisWindow) -> Any:
+    """yᵢ = Σ xₒ over the windows o along one axis whose choice is i."""
+    xp = array_module(x)
+    y = empty_along(x, dim, window.n)
     if not window.covering:
         y[...] = 0
-    xp = array_module(input)
     for k, windows, places in window.taps():
         o, i = along(dim, windows), along(dim, places)
         if window.disjoint:
-            xp.multiply(_bits(input[o]), choice[o] == k, out=_bits(y[i]))
+            xp.multiply(_bits(x[o]), choice[o] == k, out=_bits(y[i]))
         else:
-            y[i] += (_bits(input[o]) * (choice[o] == k)).view(y.dtype)
+            y[i] += (_bits(x[o]) * (choice[o] == k)).view(y.dtype)
     return y
 
 
-@_unpool_along.vjp("input")
-def _(g, choice, dim, window):
-    return _pick_along(g, choice, dim, window)
+def _pick_along(x: Any, choice: Any, dim: int, window: AxisWindow) -> Any:
+    """yₒ = x at the choice of window o along one axis."""
+    y = empty_along(x, dim, window.out)
+    bits = _bits(y)
+    bits[...] = 0
+    for k, windows, places in window.taps():
+        o = along(dim, windows)
+        bits[o] |= _bits(x[along(dim, places)]) * (choice[o] == k)  # one tap is chosen: the others add no bits
+    return y
+
+
+def _choose(x: Any, windows: Windows) -> tuple[Any, ...]:
+    """The maximum of each window, and the choices along the axes, last axis first.
+
+    The last axis comes first, so that of equal maxima the first row wins, and in it the first column.
+    """
+    choices = []
+    for dim, window in each_axis(windows):
+        x, choice = _choose_along(x, dim, window)
+        choices.append(choice)
+    return x, *choices
+
+
+@op(aux=True)
+def _max_pool(input, windows, choose):
+    """yₒ = max of x over window o = x[i(o)], −∞ outside.    ∂L/∂x = g put back at the places i(o): unpool.
+
+    ``choose``: whether the places are wanted, for a derivative.
+    """
+
+    def work(x: Any) -> Any:
+        for dim, window in each_axis(windows):
+            x = _maximum_along(x, dim, window)
+        return x
+
+    if not choose:
+        return along_first(work, input), None
+    y, *choices = along_first(lambda x: _choose(x, windows), input)
+    return y, tuple(choices)
+
+
+@_max_pool.vjp("input")
+def _(g, aux, windows):
+    return _unpool(g, aux, windows)
 
 
 @op
-def _pick_along(input, choice, dim, window):
+def _unpool(input, choices, windows):
+    """yᵢ = Σ xₒ over the windows o whose choice is i.    ∂L/∂x = g at the chosen places: the adjoint, pick."""
+
+    def work(x: Any, *choices: Any) -> Any:
+        for (dim, window), choice in zip(reversed(each_axis(windows)), reversed(choices), strict=True):
+            x = _unpool_along(x, choice, dim, window)
+        return x
+
+    return along_first(work, input, *choices)
+
+
+@_unpool.vjp("input")
+def _(g, choices, windows):
+    return _pick(g, choices, windows)
+
+
+@op
+def _pick(input, choices, windows):
     """yₒ = x[i(o)].    ∂L/∂x = g put back at the places i(o): the adjoint, unpool."""
-    y = empty_along(input, dim, window.out)
-    y[...] = 0
-    for k, windows, places in window.taps():
-        o, i = along(dim, windows), along(dim, places)
-        part = _bits(y[o])
-        part |= _bits(input[i]) * (choice[o] == k)  # one tap is chosen: the others add no bits
-    return y
+
+    def work(x: Any, *choices: Any) -> Any:
+        for (dim, window), choice in zip(each_axis(windows), choices, strict=True):
+            x = _pick_along(x, choice, dim, window)
+        return x
+
+    return along_first(work, input, *choices)
 
 
-@_pick_along.vjp("input")
-def _(g, choice, dim, window):
-    return _unpool_along(g, choice, dim, window)
+@_pick.vjp("input")
+def _(g, choices, windows):
+    return _unpool(g, choices, windows)
 
 
 def max_pool2d(
@@ -184,26 +245,21 @@ def max_pool2d(
 
     Source: ``torch.nn.functional.max_pool2d``; LeCun et al. 1998; Riesenhuber & Poggio 1999 for the maximum.
     """
-    rows, columns = pool_windows(
+    windows = pool_windows(
         "max_pool2d", plane("max_pool2d", input, "fiu"), kernel_size, stride, padding, dilation, ceil_mode
     )
     if not return_indices:
-        choose = input.requires_grad and is_grad_enabled()
-        return _max_along(_max_along(input, -1, columns, choose), -2, rows, choose)
-    # Columns first, so that of equal maxima the first row wins, and in it the first column.
-    best, column_choice = _maximum(input.data, -1, columns, True)
-    row_choice = _maximum(best, -2, rows, True)[1]
-    y = _pick_along(_pick_along(input, column_choice, -1, columns), row_choice, -2, rows)
-    return y, wrap(_flat_places(row_choice, column_choice, rows, columns))
+        return _max_pool(input, windows, input.requires_grad and is_grad_enabled())
+    choices = tuple(along_first(lambda x: _choose(x, windows), input.data)[1:])
+    return _pick(input, choices, windows), wrap(_flat_places(input.data, choices, windows))
 
 
-def _flat_places(row_choice: Any, column_choice: Any, rows: AxisWindow, columns: AxisWindow) -> Any:
-    """h·W + w of each maximum, from the chosen taps of its column of row maxima and of its row."""
-    xp = array_module(row_choice)
-    k, l = row_choice.astype("int64"), _pick_along.op.forward(column_choice, row_choice, -2, rows).astype("int64")
-    h = (xp.arange(rows.out) * rows.stride - rows.padding)[:, None] + k * rows.dilation
-    w = xp.arange(columns.out) * columns.stride - columns.padding + l * columns.dilation
-    return h * columns.n + w
+def _flat_places(x: Any, choices: tuple, windows: Windows) -> Any:
+    """h·W + w of each chosen place: what is picked from the places themselves."""
+    xp = array_module(x)
+    places = xp.empty_like(x, dtype="int64")
+    places[...] = xp.arange(x.shape[-2])[:, None] * x.shape[-1] + xp.arange(x.shape[-1])
+    return _pick.op.forward(places, choices, windows)
 
 
 def max_unpool2d(
@@ -262,9 +318,9 @@ def max_unpool2d(
 # --------------------------------------------------------------------------------- the family of the sum
 
 
-def avg_pool2d_by_definition(x: Any, rows: AxisWindow, columns: AxisWindow) -> Any:
+def avg_pool2d_by_definition(x: Any, windows: Windows) -> Any:
     """The mean over each window of a raw array, zeros in the padding counted: the definition, to test against."""
-    return window_view(x, rows, columns, 0).sum(axis=(-2, -1)) / (rows.kernel * columns.kernel)
+    return window_view(x, windows, 0).mean(axis=(-2, -1))
 
 
 def _count(xp: Any, window: AxisWindow, include_pad: bool) -> Any:
@@ -310,9 +366,7 @@ def avg_pool2d(
 
     Source: ``torch.nn.functional.avg_pool2d``; LeCun et al. 1998.
     """
-    rows, columns = pool_windows(
-        "avg_pool2d", plane("avg_pool2d", input, "fc"), kernel_size, stride, padding, 1, ceil_mode
-    )
+    windows = pool_windows("avg_pool2d", plane("avg_pool2d", input, "fc"), kernel_size, stride, padding, 1, ceil_mode)
     if divisor_override == 0:
         raise ValueError("avg_pool2d: divisor_override must not be 0")
     if input.dtype == "float16":
@@ -322,11 +376,11 @@ def avg_pool2d(
             ),
             "float16",
         )
-    total = sum_along(sum_along(input, -1, columns), -2, rows)
+    total = sum_windows(input, windows)
     if divisor_override is not None:
         return total / divisor_override
     xp = array_module(input.data)
-    high, wide = (_count(xp, window, count_include_pad) for window in (rows, columns))
+    high, wide = (_count(xp, window, count_include_pad) for window in windows)
     if isinstance(high, int) and isinstance(wide, int):
         return total / (high * wide)
     c = (high if isinstance(high, int) else high[:, None]) * wide
@@ -373,7 +427,8 @@ def _adapt(input: Tensor, dim: int, out: int) -> Tensor:
         return input.mean(dim, keepdim=True)
     if out and n % out == 0:
         K = n // out
-        return sum_along(input, dim, AxisWindow(n, K, K, 0, 1, out)) / K
+        windows = (AxisWindow(n, K, K, 0, 1, out), *(AxisWindow(m, 1, 1, 0, 1, m) for m in input.shape[dim:][1:]))
+        return sum_windows(input, windows) / K
     return _bin_means(input, dim, out)
 
 

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygen.backend import array_module, as_dtype
+from tinygen.kernels.blocks import along_first
 from tinygen.op import op
-from tinygen.ops.axis_windows import AxisWindow, empty_along, spread_along
-from tinygen.ops.shape import to
+from tinygen.ops.axis_windows import AxisWindow, spread_windows
+from tinygen.ops.shape import clone, to
 from tinygen.tensor import Tensor
 
 # ---------------------------------------------------------------------------- where the places come from
@@ -43,18 +44,31 @@ def _sources(xp: Any, mode: str, n: int, m: int, step: float, dtype: Any) -> tup
     return i, xp.minimum(i + 1, n - 1), xp.minimum(place - i, 1.0)
 
 
+def _in_memory_order(f: Callable, x: Any, dim: int) -> Any:
+    """f(x, dim) for an f that changes one axis, called with the axes in the order that they have in memory.
+
+    So nothing is copied only to be put in order, and the result's axes lie in memory as x's do.
+    """
+    order = sorted(range(x.ndim), key=lambda d: -abs(x.strides[d]))
+    y = f(x.transpose(order), order.index(dim % x.ndim))
+    return y.transpose([order.index(d) for d in range(x.ndim)])
+
+
 @op
 def _resample(input, dim, mode, m, step, dtype):
     """y_o = (1 − λ_o) x[i_o] + λ_o x[i_o + 1] along one axis, or x[i_o].    ∂L/∂x = Aᵀ g: the adjoint."""
     xp = array_module(input)
     i, j, weight = _sources(xp, mode, input.shape[dim], m, step, dtype)
-    y = empty_along(input, dim, m)
-    if weight is None:
-        y[...] = xp.take(input, i, axis=dim)
-    else:
-        weight = weight.astype(input.real.dtype).reshape(-1, *(1,) * (-1 - dim))
-        y[...] = xp.take(input, i, axis=dim) * (1 - weight) + xp.take(input, j, axis=dim) * weight
-    return y
+
+    def read(x: Any, axis: int) -> Any:
+        y = xp.take(x, i, axis=axis)
+        if weight is not None:
+            λ = weight.astype(x.real.dtype).reshape(-1, *(1,) * (x.ndim - 1 - axis))
+            y *= 1 - λ
+            y += xp.take(x, j, axis=axis) * λ
+        return y
+
+    return along_first(lambda x: _in_memory_order(read, x, dim), input)
 
 
 @_resample.vjp("input")
@@ -71,29 +85,22 @@ def _resample_adjoint(input, dim, mode, n, step, dtype):
     A = (i[:, None] == here).astype("float64")
     if weight is not None:
         A = A * (1 - weight)[:, None] + (j[:, None] == here) * weight[:, None]
-    return _matrix_along(input, dim, A.T.astype(input.real.dtype))
+    A = A.astype(input.real.dtype)
+
+    def multiply(x: Any, axis: int) -> Any:
+        before, after = x.shape[:axis], x.shape[axis + 1 :]
+        if math.prod(after) == 1:  # one tall matrix product
+            y = x.reshape(math.prod(before), x.shape[axis]) @ A
+        else:
+            y = A.T @ x.reshape(math.prod(before), x.shape[axis], math.prod(after))
+        return y.reshape(*before, n, *after)
+
+    return along_first(lambda x: _in_memory_order(multiply, x, dim), input)
 
 
 @_resample_adjoint.vjp("input")
 def _(g, input_shape, dim, mode, step, dtype):
     return _resample(g, dim, mode, input_shape[dim], step, dtype)
-
-
-def _matrix_along(x: Any, dim: int, matrix: Any) -> Any:
-    """y[…, i, …] = Σ over j of M_ij x[…, j, …], the axes staying in x's order in memory.
-
-    With the axes in their order in memory, x is a stack of matrices (before, n, after) and needs no copy.
-    """
-    order = sorted(range(x.ndim), key=lambda d: -abs(x.strides[d]))
-    place = order.index(dim % x.ndim)
-    ordered = x.transpose(order)
-    before, after = ordered.shape[:place], ordered.shape[place + 1 :]
-    if math.prod(after) == 1:  # one tall matrix product
-        y = ordered.reshape(math.prod(before), x.shape[dim]) @ matrix.T
-    else:
-        y = matrix @ ordered.reshape(math.prod(before), x.shape[dim], math.prod(after))
-    back = [order.index(d) for d in range(x.ndim)]
-    return y.reshape(*before, matrix.shape[0], *after).transpose(back)
 
 
 # ----------------------------------------------------------------------------------------- interpolate
@@ -157,17 +164,43 @@ def interpolate(
     if mode == "bilinear" and input.dtype == "float16":
         y = interpolate(to(input, "float32"), size, scale_factor, mode, align_corners, recompute_scale_factor)
         return to(y, "float16")
-    y = input
-    for dim in range(-1, -1 - len(sizes), -1):
-        n, m, factor = lengths[dim], sizes[dim], factors[dim]
-        step = n / m if factor is None else 1 / factor
-        if mode == "nearest":
-            y = _nearest(y, dim, n, m, step, len(sizes))
-        elif align_corners:
-            y = _resample(y, dim, "corners", m, (n - 1) / (m - 1) if m > 1 else 0.0, None)
-        elif n != m:  # PyTorch copies where the lengths are equal, whatever scale_factor says
-            y = _resample(y, dim, "bilinear", m, step, None)
-    return y
+    y = _nearest(input, sizes, factors) if mode == "nearest" else _bilinear(input, sizes, factors, bool(align_corners))
+    return clone(input) if y is input else y
+
+
+def _nearest(x: Tensor, sizes: tuple[int, ...], factors: tuple[float | None, ...]) -> Tensor:
+    """Nearest along every axis: first those that grow by a whole factor, together, then the others.
+
+    PyTorch computes ⌊o·step⌋ in float32, for (N, C, H, W) with two exceptions that ignore scale_factor, m = n and
+    m = 2n, and for (N, C, L) and (N, C, D, H, W) of float64 in float64.
+    """
+    whole, others = [], []
+    for d, (n, m, factor) in enumerate(zip(x.shape[2:], sizes, factors, strict=True)):
+        if m % n == 0 and (factor in (None, m / n) or (len(sizes) == 2 and m in (n, 2 * n))):
+            whole.append(AxisWindow(m, m // n, m // n, 0, 1, n))
+        else:
+            whole.append(AxisWindow(n, 1, 1, 0, 1, n))
+            others.append((d - len(sizes), m, n / m if factor is None else 1 / factor))
+    if any(window.kernel > 1 for window in whole):
+        x = spread_windows(x, tuple(whole))
+    double = len(sizes) != 2 and x.dtype == "float64"
+    for dim, m, step in others:
+        x = _resample(x, dim, "nearest", m, step, as_dtype("float64" if double else "float32"))
+    return x
+
+
+def _bilinear(x: Tensor, sizes: tuple[int, ...], factors: tuple[float | None, ...], align_corners: bool) -> Tensor:
+    """On the line between two neighbours along each axis, the last one first.
+
+    PyTorch copies where the lengths are equal, whatever scale_factor says.
+    """
+    for dim in (-1, -2):
+        n, m, factor = x.shape[dim], sizes[dim], factors[dim]
+        if n != m and align_corners:
+            x = _resample(x, dim, "corners", m, (n - 1) / (m - 1) if m > 1 else 0.0, None)
+        elif n != m:
+            x = _resample(x, dim, "bilinear", m, n / m if factor is None else 1 / factor, None)
+    return x
 
 
 def _output_sizes(
@@ -201,18 +234,6 @@ def _output_sizes(
         return tuple(operator.index(v) for v in values), (None,) * axes
     except TypeError:
         raise TypeError(f"interpolate: expected size to be made of integers, got {size!r}") from None
-
-
-def _nearest(x: Tensor, dim: int, n: int, m: int, step: float, axes: int) -> Tensor:
-    """Nearest along one axis.
-
-    PyTorch computes ⌊o·step⌋ in float32, for (N, C, H, W) with two exceptions that ignore scale_factor, m = n and
-    m = 2n, and for (N, C, L) and (N, C, D, H, W) of float64 in float64.
-    """
-    if (axes == 2 and m in (n, 2 * n)) or (m % n == 0 and step == n / m):
-        s = m // n
-        return x if s == 1 else spread_along(x, dim, AxisWindow(m, s, s, 0, 1, n))
-    return _resample(x, dim, "nearest", m, step, as_dtype(x.dtype if axes != 2 and x.dtype == "float64" else "float32"))
 
 
 # ---------------------------------------------------------------------------------------- pixel shuffle
