@@ -2,8 +2,8 @@
 
 ``pytest --backend strict`` runs the tests with ``"cuda"`` as the default device, served by the strict stand-in for
 CuPy; ``--backend cupy`` does so on a real GPU. Tensors made without a device (``tg.tensor``, ``tg.randn``, layers,
-models), and the inputs of ``judge`` and ``check_grad``, are then made there. Tests that are about NumPy memory, files or
-pictures are marked ``@pytest.mark.cpu_only("reason")`` and left out of such a run.
+models), and the inputs of ``judge`` and ``check_grad``, are then made there. Tests that are about NumPy memory, files
+or pictures are marked ``@pytest.mark.cpu_only("reason")`` and left out of such a run.
 """
 
 import os
@@ -21,13 +21,6 @@ from tinygen.backend import cupy_problem
 settings.register_profile("tinygen", derandomize=True, deadline=None, database=None, print_blob=True)
 settings.register_profile("search", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tinygen"))
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--backend", choices=["numpy", "strict", "cupy"], default="numpy",
-        help="where tensors are made that name no device: NumPy, the strict stand-in for CuPy, or a GPU",
-    )  # fmt: skip
 
 
 _no_gpu = cupy_problem()  # asked before the stand-in makes it look as if there were one
