@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tinygen.arguments import refuse
 from tinygen.optim.optimizer import Group, Optimizer
 
 
@@ -22,15 +23,15 @@ class LRScheduler:
 
     Args:
         optimizer: whose ``param_groups[i]["lr"]`` it sets.
-        last_epoch: t of the last call of ``step()``, to go on from; −1 begins anew, and takes the rates that the
-            optimizer has as base rates γ₀ (kept as ``"initial_lr"`` in its groups).
+        last_epoch: only −1: begin anew, with the optimizer's rates as base rates γ₀ (kept as ``"initial_lr"`` in its
+            groups). Anything else is refused: ``load_state_dict`` goes on with a schedule.
 
     Attributes:
         base_lrs: γ₀ of each group. last_epoch: t.
 
     Raises:
         TypeError: it is not an Optimizer.
-        KeyError: last_epoch is given, and the optimizer's groups do not have ``"initial_lr"``.
+        NotImplementedError: last_epoch is given.
 
     Source: ``torch.optim.lr_scheduler.LRScheduler``.
     """
@@ -38,16 +39,11 @@ class LRScheduler:
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         _check_optimizer(optimizer, type(self).__name__)
         self.optimizer = optimizer
-        for i, group in enumerate(optimizer.param_groups):
-            if last_epoch == -1:
-                group.setdefault("initial_lr", group["lr"])
-            elif "initial_lr" not in group:
-                raise KeyError(
-                    f"{type(self).__name__}: last_epoch={last_epoch} goes on with a schedule, but param_groups[{i}] "
-                    'has no "initial_lr"; load the optimizer\'s state_dict first, or leave last_epoch out'
-                )
+        refuse(type(self).__name__, "load_state_dict goes on with a schedule", last_epoch=(last_epoch, -1))
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
-        self.last_epoch = last_epoch
+        self.last_epoch = -1
         self._last_lr: list[float] = [group["lr"] for group in optimizer.param_groups]
         self.step()
 
@@ -297,6 +293,7 @@ class SequentialLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         _check_optimizer(optimizer, "SequentialLR")
+        refuse("SequentialLR", "load_state_dict goes on with a schedule", last_epoch=(last_epoch, -1))
         schedulers, milestones = list(schedulers), list(milestones)
         if not schedulers:
             raise ValueError("SequentialLR: expected at least one schedule")
@@ -312,7 +309,7 @@ class SequentialLR(LRScheduler):
         self._schedulers, self._milestones = schedulers, milestones
         self.optimizer = optimizer
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
-        self.last_epoch = last_epoch + 1
+        self.last_epoch = 0
         # Every schedule has set its rates of t = 0 when it was made; only the first one's are to hold.
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"]
