@@ -105,8 +105,8 @@ class Module:
 
     def __getattr__(self, name: str) -> Any:
         # Python asks only for what it did not find in the ordinary way.
-        if name == "_buffers":
-            raise AttributeError(f"{type(self).__name__}.__init__ must call super().__init__() first")
+        if "_buffers" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__}.__init__ must call super().__init__() first (it needs {name})")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __deepcopy__(self, memo: dict) -> Self:
@@ -164,7 +164,7 @@ class Module:
             raise TypeError(f"{who}: {name!r} must be a {kind.__name__} or None, got {type(value).__name__}")
         if not isinstance(name, str) or "." in name or not name:
             raise KeyError(f"{who}: a name is a string without dots, got {name!r}")
-        if hasattr(self, name) and not isinstance(self.__dict__.get(name), (kind, type(None))):
+        if hasattr(self, name) and not isinstance(self.__dict__.get(name, ...), (kind, type(None))):
             raise KeyError(f"{who}: {type(self).__name__} has an attribute {name!r} already")
         setattr(self, name, value)
 
