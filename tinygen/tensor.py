@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygen.backend import DeviceError, device, device_of, is_array, to_numpy
+from tinygen.backend import DeviceError, array_module, device, device_of, is_array, to_numpy
 
 # Every recorded step and every write in place takes the next number. Steps in order of their number are in
 # topological order, and "written after it was used" is a comparison of two numbers.
@@ -274,8 +274,7 @@ class Tensor:
             DeviceError: the value lives on another device.
             IndexError, ValueError: the index or the value does not fit.
         """
-        index = raw_index(index)
-        self._write(index, value, "x[index] = value")
+        self._write(raw_index(index, self.data), value, "x[index] = value")
 
     def copy_(self, source: Any) -> Tensor:
         """Overwrite the numbers with ``source``'s, broadcast to this shape (``torch.Tensor.copy_``).
@@ -287,10 +286,10 @@ class Tensor:
             DeviceError: the source lives on another device.
             ValueError: the shapes do not broadcast.
         """
-        self._write(..., source, "copy_")
+        self._write((...,), source, "copy_")
         return self
 
-    def _write(self, index: Any, value: Any, who: str) -> None:
+    def _write(self, index: tuple, value: Any, who: str) -> None:
         if self._node is not None or (self._tracked and recording.get()):
             raise RuntimeError(
                 f"{who}: the tensor takes part in a recorded graph, whose derivative a write would falsify; "
@@ -311,7 +310,9 @@ class Tensor:
         # Two references are this slot and getrefcount's own argument: more means that somebody else looks on.
         if sys.getrefcount(self.data) > 2 or self.data.base is not None:
             self.data = self.data.copy(order="K")
-        self.data[index] = value
+        *first, last = index_steps(index)
+        place = self.data[first[0]] if first else self.data
+        place[last] = value
         self._written = next_number()
 
     if TYPE_CHECKING:  # the operators and methods that tinygen.ops hangs on the class
@@ -370,11 +371,54 @@ def wrap_recorded(data: Any, node: Node) -> Tensor:
     return tensor
 
 
-def raw_index(index: Any) -> Any:
-    """An index expression with the arrays of the tensors in it."""
-    if isinstance(index, tuple):
-        return tuple(raw_index(part) for part in index)
-    return index.data if isinstance(index, Tensor) else index
+def raw_index(index: Any, data: Any) -> tuple:
+    """An index expression for ``data``, its tensors and lists made into arrays of the same library.
+
+    Raises:
+        IndexError: one of them holds neither integers nor booleans.
+    """
+    parts = []
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, Tensor):
+            part = part.data
+        elif isinstance(part, list):
+            part = array_module(data).asarray(np.asarray(part) if part else np.zeros(0, dtype="int64"))
+        if hasattr(part, "dtype") and part.dtype.kind not in "biu":
+            raise IndexError(f"x[index]: an index is integer or boolean, this one is {part.dtype}")
+        parts.append(part)
+    return tuple(parts)
+
+
+def index_steps(index: tuple) -> list[tuple]:
+    """An index expression of raw arrays as one step, or two where integers and arrays are mixed.
+
+    In ``x[0, :, [1, 2]]`` NumPy takes the integer for an array too and, because a slice stands between the two, puts
+    their axis first; PyTorch reads integers first, and the axis stays where the array stands. So do we.
+    """
+    if not (any(_is_integer(part) for part in index) and any(_is_array(part) for part in index)):
+        return [index]
+    first: list = []
+    second: list = []
+    for part in index:
+        if _is_integer(part):
+            first.append(part)
+        elif _is_array(part):
+            first.extend([slice(None)] * (part.ndim if part.dtype.kind == "b" else 1))
+            second.append(part)
+        else:
+            first.append(part)
+            second.append(part if part is Ellipsis else slice(None))
+    return [tuple(first), tuple(second)]
+
+
+def _is_integer(part: Any) -> bool:
+    if hasattr(part, "dtype"):
+        return part.ndim == 0 and part.dtype.kind in "iu"
+    return isinstance(part, int) and not isinstance(part, bool)
+
+
+def _is_array(part: Any) -> bool:
+    return hasattr(part, "dtype") and part.ndim > 0
 
 
 # ------------------------------------------------------------------------------------------- recording

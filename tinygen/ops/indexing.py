@@ -18,7 +18,7 @@ from tinygen.backend import array_module, is_array
 from tinygen.op import op
 from tinygen.ops.elementwise import where
 from tinygen.ops.shape import normal_dim
-from tinygen.tensor import Tensor, raw_index
+from tinygen.tensor import Tensor, index_steps, raw_index
 
 
 @op
@@ -58,29 +58,19 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     Raises:
         IndexError: the index does not fit the shape.
     """
-    return _getitem(input, _readable(index, input.data))
+    for step in index_steps(raw_index(index, input.data)):
+        input = _getitem(input, step)
+    return input
 
 
 def put(input: Tensor, index: Any, shape: tuple[int, ...]) -> Tensor:
     """Zeros of a shape with x added at ``index``: the adjoint of :func:`getitem`.    ∂L/∂x = g[index]."""
-    return _put(input, _readable(index, input.data), tuple(shape))
-
-
-def _readable(index: Any, data: Any) -> Any:
-    """The index in raw arrays of the tensor's library, lists made into arrays.
-
-    Raises:
-        IndexError: an array in it is neither integer nor boolean.
-    """
-    index = raw_index(index)
-    parts = []
-    for part in index if isinstance(index, tuple) else (index,):
-        if isinstance(part, list):
-            part = array_module(data).asarray(np.asarray(part) if part else np.zeros(0, dtype="int64"))
-        if hasattr(part, "dtype") and part.dtype.kind not in "biu":
-            raise IndexError(f"x[index]: an index is integer or boolean, this one is {part.dtype}")
-        parts.append(part)
-    return tuple(parts)
+    steps = index_steps(raw_index(index, input.data))
+    if len(steps) == 2:
+        # The shape after the first step, read off an array of that shape without memory.
+        integers = tuple(0 if hasattr(part, "dtype") else part for part in steps[0])
+        input = _put(input, steps[1], np.broadcast_to(0, shape)[integers].shape)
+    return _put(input, steps[0], tuple(shape))
 
 
 def _integers(index: Any, who: str) -> Any:
