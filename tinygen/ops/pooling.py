@@ -95,25 +95,25 @@ def _choose_along(x: Any, dim: int, window: AxisWindow) -> tuple[Any, Any]:
     keeps it until the next NaN: PyTorch's rule.
     """
     xp = array_module(x)
-    y, taps = empty_along(x, dim, window.out), window.taps()
-    choice = xp.empty_like(y, dtype="uint8" if window.kernel <= 256 else "int32")
-    if window.whole:
-        y[...] = x[along(dim, taps.pop(0)[2])]
-        choice[...] = 0
-    else:
-        y[...] = lowest(x.dtype)
-        starts = xp.arange(window.out) * window.stride - window.padding
-        first = xp.maximum(-(starts // window.dilation), 0)  # the first tap that is not in the padding before the axis
-        choice[...] = first.reshape(-1, *(1,) * (-1 - dim))
-    for k, windows, places in taps:
-        o = along(dim, windows)
-        v = empty_along(x, dim, windows.stop - windows.start)
-        v[...] = x[along(dim, places)]  # in one piece, on which the passes that follow are faster
-        lead = v > y[o]
+    y: Any = None
+    choice: Any = None
+    for k, windows, places in window.taps():
+        # Tap k of every window in one piece, −∞ where it is in the padding: the passes that follow are faster on it.
+        v = empty_along(x, dim, window.out)
+        v[along(dim, slice(0, windows.start))] = lowest(x.dtype)
+        v[along(dim, windows)] = x[along(dim, places)]
+        v[along(dim, slice(windows.stop, window.out))] = lowest(x.dtype)
+        if y is None:
+            starts = xp.arange(window.out) * window.stride - window.padding
+            first = xp.maximum(-(starts // window.dilation), 0)  # the first tap that is not before the axis
+            y, choice = v, xp.empty_like(v, dtype="uint8" if window.kernel <= 256 else "int32")
+            choice[...] = first.reshape(-1, *(1,) * (-1 - dim))
+            continue
+        lead = v > y
         if x.dtype.kind == "f":
             lead |= xp.isnan(v)
-        xp.maximum(choice[o], lead.astype(choice.dtype) * k, out=choice[o])
-        xp.maximum(y[o], v, out=y[o])
+        xp.maximum(choice, lead.astype(choice.dtype) * k, out=choice)
+        xp.maximum(y, v, out=y)
     return y, choice
 
 
