@@ -14,6 +14,8 @@ from tinygen.nn.module import Module
 from tinygen.nn.parameter import empty_parameter
 from tinygen.ops.elementwise import where
 from tinygen.ops.matmul import matmul
+from tinygen.ops.shape import unbind
+from tinygen.ops.softmax import safe_softmax
 from tinygen.random import Generator
 from tinygen.tensor import Tensor, wrap
 
@@ -109,28 +111,28 @@ class MultiheadAttention(Module):
 
         Returns: ``(output, weights)``; weights is None where not needed.
 
-        A query that may look nowhere has NaN in its output, as in PyTorch.
+        A query that may look nowhere has the weights 0 (NaN in PyTorch, where the weights are needed).
 
         Raises:
             ValueError, TypeError: a shape or a mask's dtype does not fit.
             NotImplementedError: is_causal.
         """
         refuse("MultiheadAttention", "pass the mask itself as attn_mask", is_causal=(is_causal, False))
-        single = query.ndim == 2
+        single, itself = query.ndim == 2, query is key and key is value
         if single:
             query, key, value = (x.unsqueeze(0) for x in (query, key, value))
             key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
         elif not self.batch_first:
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
         self._check(query, key, value)
-        q, k, v = (self._heads(x, i) for i, x in enumerate((query, key, value)))
+        q, k, v = self._all_heads(query) if itself else (self._heads(x, i) for i, x in enumerate((query, key, value)))
         mask = self._mask(attn_mask, key_padding_mask, q, k)
         p = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
             # softmax(q kᵀ/√d + mask)
             scores = matmul(q * (1 / math.sqrt(self.head_dim)), k.mT)
-            weights = F.softmax(scores if mask is None else scores + mask, -1)
+            weights = safe_softmax(scores if mask is None else scores + mask, -1)
             weights = F.dropout(weights, p, rng=self.rng)
             heads = matmul(weights, v)
             if average_attn_weights:
@@ -149,6 +151,11 @@ class MultiheadAttention(Module):
         bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
         y = F.linear(x, self.in_proj_weight[rows], bias)
         return y.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+
+    def _all_heads(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The same of one x for all three parts, by one product."""
+        y = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        return unbind(y.unflatten(-1, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4), 0)
 
     def _check(self, query: Tensor, key: Tensor, value: Tensor) -> None:
         E, N = self.embed_dim, query.shape[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygen.arguments import refuse
 from tinygen.nn import functional as F
 from tinygen.nn.module import Module
 from tinygen.tensor import Tensor
@@ -18,13 +17,12 @@ class Upsample(Module):
     Args:
         size: H', W': an integer or a pair; or
         scale_factor: H'/H, W'/W: a number or a pair.
-        mode: ``"nearest"`` or ``"bilinear"``, and whatever else ``F.interpolate`` takes.
-        align_corners: for bilinear: whether corner pixels fall onto corner pixels.
-        recompute_scale_factor: refused.
+        mode: ``"nearest"`` or ``"bilinear"``.
+        align_corners: for bilinear: whether the middles of the corner pixels stay where they are.
+        recompute_scale_factor: use the whole-number sizes in the formula though a scale_factor was given.
 
     Raises:
-        ValueError, TypeError: the settings or the input do not fit together (when called).
-        NotImplementedError: recompute_scale_factor.
+        ValueError, TypeError, NotImplementedError: the settings or the input do not fit together (when called).
 
     Source: ``torch.nn.Upsample``.
     """
@@ -38,17 +36,18 @@ class Upsample(Module):
         recompute_scale_factor: bool | None = None,
     ) -> None:
         super().__init__()
-        refuse("Upsample", recompute_scale_factor=(recompute_scale_factor or None, None))
         self.size = size
         if isinstance(scale_factor, (tuple, list)):
             self.scale_factor: Any = tuple(float(s) for s in scale_factor)
         else:
             self.scale_factor = float(scale_factor) if scale_factor else None
-        self.mode, self.align_corners = mode, align_corners
+        self.mode, self.align_corners, self.recompute_scale_factor = mode, align_corners, recompute_scale_factor
 
     def forward(self, input: Tensor) -> Tensor:
         """The picture at its new size."""
-        return F.interpolate(input, self.size, self.scale_factor, self.mode, self.align_corners)
+        return F.interpolate(
+            input, self.size, self.scale_factor, self.mode, self.align_corners, self.recompute_scale_factor
+        )
 
     def extra_repr(self) -> str:
         """The settings, as PyTorch prints them."""
