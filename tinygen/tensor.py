@@ -14,6 +14,7 @@ the operators and methods (``+``, ``@``, ``.sum()``, …) on this class.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import sys
@@ -242,6 +243,13 @@ class Tensor:
 
     __hash__ = object.__hash__
 
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        if self._node is not None:
+            raise RuntimeError("deepcopy: only leaf tensors are copied with their gradient; use x.detach().clone()")
+        twin = memo[id(self)] = wrap(self.data.copy(order="K")).requires_grad_(self._tracked)
+        twin.grad = copy.deepcopy(self.grad, memo)
+        return twin
+
     def __repr__(self) -> str:
         array = to_numpy(self.data)
         body = np.array2string(array, separator=", ", prefix="tensor(", precision=4, threshold=1000)
@@ -395,7 +403,7 @@ def index_steps(index: tuple) -> list[tuple]:
     In ``x[0, :, [1, 2]]`` NumPy takes the integer for an array too and, because a slice stands between the two, puts
     their axis first; PyTorch reads integers first, and the axis stays where the array stands. So do we.
     """
-    if not (any(_is_integer(part) for part in index) and any(_is_array(part) for part in index)):
+    if len(index) < 3 or not (any(map(_is_integer, index)) and any(map(_is_array, index))):
         return [index]
     first: list = []
     second: list = []
