@@ -33,6 +33,8 @@ def elementwise(f: Callable, *arrays: Any) -> Any:
         The result, in the memory order of the arrays.
     """
     x = arrays[0]
+    if x.ndim == 0:  # NumPy would hand f's steps scalars, not arrays
+        return f(*(a.reshape(1) for a in arrays)).reshape(())
     if type(x) is not np.ndarray or x.nbytes <= _SMALL or any(a.strides != x.strides for a in arrays):
         return f(*arrays)
     order = sorted(range(x.ndim), key=lambda d: -x.strides[d])

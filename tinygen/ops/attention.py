@@ -64,10 +64,11 @@ def scaled_dot_product_attention(
     if attn_mask is not None:
         if attn_mask.dtype.kind != "b" and attn_mask.dtype != query.dtype:
             raise TypeError(f"{who}: attn_mask must be boolean or {query.dtype} as query is, got {attn_mask.dtype}")
-        shape = scores.shape
+        lead = scores.ndim - attn_mask.ndim
+        if lead < 0 or any(n not in (1, m) for n, m in zip(attn_mask.shape, scores.shape[lead:], strict=True)):
+            shapes = f"attn_mask {attn_mask.shape} does not broadcast to the scores (…, L, S) = {scores.shape}"
+            raise ValueError(f"{who}: {shapes}")
         scores = where(attn_mask, scores, -math.inf) if attn_mask.dtype.kind == "b" else scores + attn_mask
-        if scores.shape != shape:
-            raise ValueError(f"{who}: attn_mask {attn_mask.shape} does not broadcast to the scores (…, L, S) = {shape}")
     A = safe_softmax(scores, -1)
     return matmul(dropout(A, dropout_p, rng=rng), value)
 

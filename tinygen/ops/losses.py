@@ -178,7 +178,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", be
 # ----------------------------------------------------------------------------- two classes, t ∈ [0, 1]
 
 
-def weighted(loss: Tensor, weight: Tensor | None, who: str) -> Tensor:
+def weighted(loss: Tensor, weight: Tensor | None, who: str, name: str = "weight") -> Tensor:
     """l·w, with w broadcast to the losses' shape.
 
     Raises:
@@ -188,7 +188,7 @@ def weighted(loss: Tensor, weight: Tensor | None, who: str) -> Tensor:
         return loss
     lead = loss.ndim - weight.ndim
     if lead < 0 or any(n not in (1, m) for n, m in zip(weight.shape, loss.shape[lead:], strict=True)):
-        raise ValueError(f"{who}: weight of shape {weight.shape} does not broadcast to the losses' shape {loss.shape}")
+        raise ValueError(f"{who}: {name} of shape {weight.shape} does not broadcast to the losses' shape {loss.shape}")
     return loss * weight
 
 
@@ -288,7 +288,7 @@ def binary_cross_entropy_with_logits(
     if pos_weight is None:
         loss = _bce_with_logits(input, target)
     else:
-        positive = weighted(target * softplus(-input, 1, math.inf), pos_weight, who)
+        positive = weighted(target * softplus(-input, 1, math.inf), pos_weight, who, "pos_weight")
         loss = positive + (1 - target) * softplus(input, 1, math.inf)
     return reduced(weighted(loss, weight, who), reduction, who)
 

@@ -83,13 +83,18 @@ def _mean(group: Group, factors: Callable, *arrays: Any, weight: Any = None) -> 
         return array_module(blocks[0]).einsum(f"{','.join([letters] * len(terms))}->{kept}", *terms)
 
     total = sums(*arrays) if 0 in inner else along_first(sums, *arrays)
-    means = (total / math.prod(shape[d] for d in inner)).reshape([1 if d in inner else n for d, n in enumerate(shape)])
+    means = total.reshape([1 if d in inner else n for d, n in enumerate(shape)]) / _length(shape, inner)
     if weight is not None:
         means *= weight
     if group.channel_groups is None:
-        return means.mean(axis=outer, keepdims=True) if outer else means
+        return means.sum(axis=outer, keepdims=True) / _length(shape, outer) if outer else means
     split = means.reshape(shape[0], group.channel_groups, shape[1] // group.channel_groups)
     return array_module(means).broadcast_to(split.mean(axis=2, keepdims=True), split.shape).reshape(means.shape)
+
+
+def _length(shape: Sequence[int], dims: Sequence[int]) -> int:
+    """How many numbers there are along the axes; 1 where there are none, so that an empty mean is 0."""
+    return math.prod(shape[d] for d in dims) or 1
 
 
 def _one(x: Any) -> tuple:

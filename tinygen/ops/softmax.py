@@ -119,7 +119,8 @@ def _log_softmax(input, dim):
     x = floating(input)
     xp = array_module(x)
     y = x - _largest(x, dim)
-    y -= xp.log(xp.exp(y).sum(axis=dim, keepdims=True))
+    if x.size:
+        y -= xp.log(xp.exp(y).sum(axis=dim, keepdims=True))
     return y
 
 

@@ -1,0 +1,96 @@
+"""Block by block: the same numbers as in one go, in the same memory order, on any number of threads."""
+
+import numpy as np
+import pytest
+
+from tinygen.kernels import blocks, threads
+from tinygen.kernels.blocks import along_first, elementwise
+from tinygen_tests.draws import numbers
+from tinygen_tests.judge import strided
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(blocks, "_SMALL", 0)
+    monkeypatch.setattr(blocks, "_BLOCK", 100)
+
+
+@pytest.fixture(params=[1, 2, 3])
+def several_threads(request):
+    before = threads.get_num_threads()
+    threads.set_num_threads(request.param)
+    yield
+    threads.set_num_threads(before)
+
+
+def f(x, y):
+    return x * (1 + y)
+
+
+ORDERS = [(0, 1, 2), (2, 0, 1), (1, 2, 0), (2, 1, 0)]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_elementwise_in_any_memory_order(order, several_threads):
+    x, y = (numbers(i, (5, 7, 11)).transpose(order) for i in range(2))
+    calls = []
+    z = elementwise(lambda *a: calls.append(a) or f(*a), x, y)
+    np.testing.assert_array_equal(z, f(x, y))
+    assert z.strides == x.strides
+    assert len(calls) > 10 and all(a.ndim == 1 and a.nbytes <= 100 for a, _ in calls)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0, 3), (3, 0), (2, 1, 30), (1, 1, 60), (60, 1, 1)])
+def test_elementwise_over_shapes(shape):
+    x, y = numbers(0, shape), numbers(1, shape)
+    z = elementwise(f, x, y)
+    np.testing.assert_array_equal(z, f(x, y))
+    assert type(z) is np.ndarray and z.shape == shape
+
+
+def test_elementwise_in_one_go_where_arrays_lie_differently_in_memory():
+    x = numbers(0, (6, 10))
+    for a, b in [(x, numbers(1, (10, 6)).T), (strided(x), strided(x)), (x[:, ::-1], x[:, ::-1])]:
+        calls = []
+        z = elementwise(lambda *a, calls=calls: calls.append(a) or f(*a), a, b)
+        np.testing.assert_array_equal(z, f(a, b))
+        assert len(calls) == 1
+
+
+def test_a_result_of_another_dtype():
+    x = numbers(0, (100,))
+    z = elementwise(lambda x: x > 0, x)
+    np.testing.assert_array_equal(z, x > 0)
+    assert z.dtype == bool
+
+
+def test_along_first_hands_arrays_of_length_one_on_whole(several_threads):
+    x, each, shared = numbers(0, (9, 4, 5)), numbers(1, (9, 4, 1)), numbers(2, (1, 4, 1))
+
+    def g(x, each, shared):
+        assert shared.shape == (1, 4, 1) and len(x) == len(each) < 9
+        return x * each + shared, x.sum(axis=2)
+
+    y, s = along_first(g, x, each, shared)
+    np.testing.assert_array_equal(y, x * each + shared)
+    np.testing.assert_array_equal(s, x.sum(axis=2))
+
+
+def test_along_first_keeps_the_memory_order_of_the_blocks():
+    x = numbers(0, (6, 4, 5, 3)).transpose(0, 3, 1, 2)
+    y = along_first(lambda x: x + 1, x)
+    assert y.strides == x.strides
+
+
+def test_an_error_in_a_block_is_raised(several_threads):
+    def bad(x):
+        raise FloatingPointError("in a block")
+
+    with pytest.raises(FloatingPointError, match="in a block"):
+        along_first(bad, numbers(0, (50, 20)))
+
+
+def test_error_state_holds_in_every_thread(several_threads):
+    with np.errstate(divide="ignore"):
+        y = elementwise(lambda x: 1 / x, np.zeros(1000))
+    assert np.isinf(y).all()
