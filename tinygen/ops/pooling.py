@@ -39,7 +39,7 @@ from tinygen.ops.axis_windows import (
     window_view,
 )
 from tinygen.ops.indexing import scatter_add
-from tinygen.ops.shape import to
+from tinygen.ops.shape import clone, to
 from tinygen.ops.unfold import pair
 from tinygen.tensor import Tensor, is_grad_enabled, wrap
 
@@ -57,8 +57,9 @@ def max_pool2d_by_definition(x: Any, windows: Windows) -> tuple[Any, Any]:
     places = xp.broadcast_to(window_view(grid, windows, -1), w.shape)  # −1 in the padding
     best = w.max(axis=(-2, -1), keepdims=True)
     is_best = (w == best) & (places >= 0)
-    first = is_best.reshape(*w.shape[:-2], -1).argmax(axis=-1)[..., None]
-    return best[..., 0, 0], xp.take_along_axis(places.reshape(*w.shape[:-2], -1), first, axis=-1)[..., 0]
+    listed = (*w.shape[:-2], math.prod(w.shape[-2:]))
+    first = is_best.reshape(listed).argmax(axis=-1)[..., None]
+    return best[..., 0, 0], xp.take_along_axis(places.reshape(listed), first, axis=-1)[..., 0]
 
 
 def lowest(dtype: Any) -> Any:
@@ -460,4 +461,5 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | None | Sequence[int | 
         raise ValueError(f"{who}: input of shape {input.shape} has nothing to average")
     if input.dtype == "float16":
         return to(adaptive_avg_pool2d(to(input, "float32"), m), "float16")
-    return _adapt(_adapt(input, -1, m[1]), -2, m[0])
+    y = _adapt(_adapt(input, -1, m[1]), -2, m[0])
+    return clone(input) if y is input else y
