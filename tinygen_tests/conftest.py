@@ -7,6 +7,7 @@ or pictures are marked ``@pytest.mark.cpu_only("reason")`` and left out of such 
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -22,6 +23,10 @@ settings.register_profile("tinygen", derandomize=True, deadline=None, database=N
 settings.register_profile("search", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tinygen"))
 
+# A program that a script starts in the background inherits a SIGINT that is ignored; the tests of Ctrl-C, and the
+# processes that they start, need the one that a terminal gives.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _no_gpu = cupy_problem()  # asked before the stand-in makes it look as if there were one
 
