@@ -4,7 +4,7 @@
 
 Needs CuPy of the version below and no GPU: ``import cupy`` works without one, and everything here is read off by
 ``dir`` and ``inspect.signature``. CuPy's compiled functions carry their parameters in the first line of their
-docstring. tinygen_tests/testing/test_strict.py compares the file with the CuPy that is installed, where one is.
+docstring. tinygen_tests/testing/strict/test_names.py compares the file with the CuPy that is installed, where one is.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygen.testing.strict.array import ndarray
 from tinygen.testing.strict.cuda import MemoryPool
-from tinygen.testing.strict.memory import fresh, into, operand, owned, quiet, supported, wrap
+from tinygen.testing.strict.memory import fresh, into, make, operand, owned, quiet, supported, wrap
 from tinygen.testing.strict.names import listed
 from tinygen.testing.strict.syncs import synchronised
 
@@ -310,7 +310,8 @@ def argwhere(a: ndarray) -> ndarray:
 
 def sort(a: ndarray, axis: Any = -1, kind: Any = None) -> ndarray:
     """A sorted copy."""
-    out = _device(a).flatten() if axis is None else a.copy()
+    _device(a)
+    out = a.flatten() if axis is None else a.copy()
     out.sort(-1 if axis is None else axis, kind)
     return out
 
@@ -329,9 +330,7 @@ def as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
     shape = raw.shape if shape is None else tuple(shape)
     strides = raw.strides if strides is None else tuple(strides)
     _check_inside(raw, shape, strides)
-    out = wrap(np.lib.stride_tricks.as_strided(raw, shape, strides), x)
-    out.base = None
-    return out
+    return make(np.lib.stride_tricks.as_strided(raw, shape, strides), None)
 
 
 def _check_inside(raw: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:

@@ -52,7 +52,7 @@ def prepare(index: Any, shape: tuple[int, ...], unwrap: Any) -> Index:
             n = shape[axis]
             if n == 0 and part.size:
                 raise IndexError("cannot do a non-empty take from an empty axes.")
-            parts[i] = part.astype("int64") % n if n else part
+            parts[i] = np.asarray(part.astype("int64") % n) if n else part
         axis += len(shape) - used if part is Ellipsis else _axes(part)
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     return Index(tuple(parts), bool(arrays), any(part.dtype.kind == "b" for part in arrays))

@@ -1,0 +1,335 @@
+"""tinygen on the stand-in: what works there, and what code that is wrong for CuPy comes to."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import tinygen as tg
+import tinygen.nn.functional as F
+from tinygen import nn, optim
+from tinygen.backend import array_module, cupy_problem, module_for
+from tinygen.testing import count_syncs, strict_cupy
+from tinygen_tests.judge import unseen
+
+NO_GPU = cupy_problem() is not None
+
+
+@pytest.fixture(autouse=True)
+def cp():
+    with strict_cupy(default=True) as module:
+        yield module
+
+
+# ------------------------------------------------------------------------------------- the block of code
+
+
+def test_tensors_live_on_it():
+    for x in (tg.ones(2, 3), tg.tensor([[1, 2, 3], [4, 5, 6]]), tg.randn(2, 3), tg.tensor(np.ones((2, 3)))):
+        assert x.device == "cuda:0" and isinstance(x.data, module_for("cuda").ndarray)
+    x = tg.tensor([[1.0, 2.0], [3.0, 4.0]], device="cpu")
+    y = x.to("cuda")
+    assert x.device == "cpu" and y.device == "cuda:0" and y.to("cuda:0") is y and y.to("cuda") is y
+    np.testing.assert_array_equal((y @ y).to("cpu").numpy(), x.numpy() @ x.numpy())
+    np.testing.assert_array_equal((y @ y).numpy(), x.numpy() @ x.numpy())
+    with pytest.raises(tg.DeviceError, match="different devices, cpu and cuda:0"):
+        x + y
+    with pytest.raises(TypeError, match="does not become a NumPy array by itself"):
+        np.asarray(y)
+    assert tg.cuda.is_available() and tg.cuda.device_count() == 1
+    tg.cuda.synchronize()
+
+
+def test_a_device_that_is_not_there():
+    with pytest.raises(RuntimeError, match="invalid device ordinal"):
+        tg.ones(2, device="cpu").to("cuda:1")
+
+
+def test_blocks_nest(cp):
+    tg.set_default_device("cpu")
+    with strict_cupy(default=True) as inner:
+        assert inner is cp and tg.get_default_device() == "cuda"
+    assert tg.get_default_device() == "cpu" and tg.ones(1, device="cuda").device == "cuda:0"
+
+
+@pytest.mark.skipif(not NO_GPU, reason="there is a GPU here")
+def test_after_the_block_the_gpu_is_gone(monkeypatch):
+    from tinygen.testing import strict
+
+    x = tg.ones(2)
+    kind = type(x.data)
+    tg.manual_seed(3)
+    libraries = dict(tg.backend._libraries)
+    try:
+        tg.backend.unregister_library(kind)
+        with pytest.raises(tg.DeviceError, match="CuPy"):
+            module_for("cuda")
+        with pytest.raises(TypeError, match="expected a NumPy or CuPy array"):
+            array_module(x.data)
+        monkeypatch.setattr(strict, "_depth", [0])
+        tg.set_default_device("cpu")
+        with strict_cupy(default=True):
+            first = tg.randn(3).tolist()
+        assert tg.get_default_device() == "cpu" and not tg.cuda.is_available()
+        with strict_cupy(), pytest.raises(ZeroDivisionError):
+            1 / 0
+        assert not tg.cuda.is_available()
+        with strict_cupy(default=True):
+            assert tg.randn(3).tolist() == first  # a new generator, of the same seed
+    finally:
+        tg.backend._libraries.update(libraries)
+
+
+def test_all_threads_share_it():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(tg.ones(2, device="cuda").sum().item()))
+    with count_syncs() as syncs:
+        thread.start()
+        thread.join()
+    assert found == [2.0] and syncs.count == 1
+
+
+def test_generators():
+    a, b = tg.Generator(0, device="cuda"), tg.Generator(0, device="cuda")
+    assert tg.randn(4, rng=a).tolist() == tg.randn(4, rng=b).tolist() != tg.randn(4, rng=a).tolist()
+    assert tg.randn(4, rng=b.manual_seed(0)).tolist() != tg.randn(4, rng=tg.Generator(0)).tolist()
+    assert sorted(tg.randperm(9, rng=a).tolist()) == list(range(9))
+    assert tg.rand(3, dtype=tg.float16).dtype == tg.randn(3, dtype=tg.float16).dtype == "float16"
+    assert 2 <= tg.randint(2, 5, (50,), rng=a).min().item() and tg.rand(3, 2).device == "cuda:0"
+
+
+# --------------------------------------------------------------------------------- wrong on CuPy, and seen
+
+
+@tg.op
+def by_name(x):
+    return np.maximum(x, 0)
+
+
+@tg.op
+def by_host_constant(x):
+    return x * np.linspace(0, 1, x.shape[-1])
+
+
+@tg.op
+def by_errstate(x):
+    with array_module(x).errstate(all="ignore"):
+        return 1 / x
+
+
+@tg.op
+def by_where_argument(x):
+    return array_module(x).sum(x, where=x > 0)
+
+
+@tg.op
+def by_asarray(x):
+    return array_module(x).exp(np.asarray(x))
+
+
+@tg.op
+def by_table(x):
+    y = array_module(x).zeros_like(x)
+    y[:] = np.arange(x.size).reshape(x.shape)
+    return y
+
+
+@tg.op
+def by_out_of_place_matmul_order(x):
+    return array_module(x).add(x, 1, order="K")
+
+
+WRONG = [
+    (by_name, "numpy.maximum was called on an array of the device"),
+    (by_host_constant, "Unsupported type <class 'numpy.ndarray'>"),
+    (by_errstate, "no attribute 'errstate'"),
+    (by_where_argument, "where"),
+    (by_asarray, "Implicit conversion to a NumPy array is not allowed"),
+    (by_table, "non-scalar numpy.ndarray"),
+    (by_out_of_place_matmul_order, "order"),
+]
+
+
+@pytest.mark.parametrize(("f", "message"), WRONG, ids=lambda v: getattr(v, "__name__", ""))
+def test_wrong_for_cupy_is_an_error(f, message):
+    f(tg.ones(2, 3, device="cpu"))
+    with pytest.raises((TypeError, ValueError, AttributeError), match=message):
+        f(tg.ones(2, 3))
+
+
+@tg.op
+def scaled_by_the_largest(x):
+    largest = float(x.max())
+    return x / largest if largest > 0 else x
+
+
+@tg.op
+def nothing_where_all_are_small(x):
+    if (abs(x) < 1e-3).all():
+        return x * 0
+    return x * 1
+
+
+@tg.op
+def mask_written(x):
+    y = x.copy()
+    y[y < 0] = 0
+    return y
+
+
+@pytest.mark.parametrize(
+    "f", [scaled_by_the_largest, nothing_where_all_are_small, mask_written], ids=lambda f: f.op.name
+)
+def test_an_op_that_looks_at_contents_is_seen(f):
+    x = tg.randn(2, 3)
+    with count_syncs() as syncs:
+        f(x)
+    assert syncs.count == 1 and f"in {f.op.name}" in syncs.events[0][1]
+    with pytest.raises(AssertionError, match="looked at by the host"), unseen():
+        f(x)
+
+
+@tg.op
+def put_without_adding(x, index):
+    y = array_module(x).zeros(3, x.dtype)
+    y[index] = x
+    return y
+
+
+@tg.op
+def put_adding(x, index):
+    y = array_module(x).zeros(3, x.dtype)
+    array_module(x).add.at(y, index, x)
+    return y
+
+
+def test_duplicates_in_an_assignment_show():
+    x, index = tg.tensor([1.0, 2.0, 3.0]), tg.tensor([2, 0, 2])
+    assert put_adding(x, index).tolist() == [2, 0, 4]
+    assert tg.isnan(put_without_adding(x, index)).tolist() == [False, False, True]
+    assert put_without_adding(x, tg.tensor([2, 0, 1])).tolist() == [2, 3, 1]
+
+
+@tg.op
+def half_written(x):
+    y = array_module(x).empty_like(x)
+    y[:-1] = x[1:]
+    return y
+
+
+def test_memory_that_was_not_written_to_shows():
+    assert tg.isnan(half_written(tg.ones(3))).tolist() == [False, False, True]
+
+
+@tg.op
+def in_memory_order(x):
+    """Takes for granted that x * 1 lies in memory as x does."""
+    return (x * 1).ravel("K").reshape(x.T.shape).T
+
+
+def test_an_order_taken_for_granted_shows():
+    x = np.arange(6.0).reshape(3, 2)
+    assert in_memory_order(tg.tensor(x, device="cpu").T).tolist() == x.T.tolist()
+    assert in_memory_order(tg.tensor(x).T).tolist() != x.T.tolist()
+
+
+# ---------------------------------------------------------------------------- right on CuPy: whole programs
+
+
+def _network():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.SiLU(), nn.MaxPool2d(2), nn.GroupNorm(2, 4),
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), nn.LeakyReLU(0.2),
+        nn.ConvTranspose2d(6, 4, 4, stride=2, padding=1), nn.Upsample(scale_factor=2), nn.InstanceNorm2d(4), nn.GELU(),
+        nn.AvgPool2d(2), nn.Dropout(0.3), nn.Flatten(), nn.Linear(4 * 4 * 4, 10), nn.LayerNorm(10),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("optimizer", [optim.SGD, optim.RMSprop, optim.Adam, optim.AdamW])
+def test_a_training_step_runs_on_the_gpu_without_waiting_for_it(optimizer):
+    net = _network()
+    assert {p.device for p in net.parameters()} == {"cuda:0"}
+    x, t = tg.rand(6, 1, 8, 8), tg.randint(0, 10, (6,))
+    steps = optimizer(net.parameters(), lr=1e-2)
+    average = optim.EMA(net, 0.9)
+    losses = []
+    for _ in range(3):
+        with count_syncs() as syncs:
+            loss = F.cross_entropy(net(x), t)
+            steps.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            steps.step()
+            average.update()
+        assert syncs.count == 0, syncs
+        losses.append(loss.item())
+    assert all(np.isfinite(losses)) and losses[-1] != losses[0]
+
+
+def test_attention_and_embedding_too():
+    words, attention = nn.Embedding(11, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+    with count_syncs() as syncs:
+        h = words(tg.randint(0, 11, (3, 5)))
+        y, _ = attention(h, h, h)
+        F.mse_loss(y, h.detach()).backward()
+    assert syncs.count == 0 and words.weight.grad.device == "cuda:0"
+
+
+def test_the_gpu_computes_what_the_cpu_computes():
+    tg.set_default_device("cpu")
+    tg.manual_seed(0)
+    net = _network().to(tg.float64).eval()
+    x = tg.rand(6, 1, 8, 8, dtype=tg.float64).requires_grad_()
+    y = net(x)
+    g = tg.randn(6, 10, dtype=tg.float64)
+    (expected,) = tg.grad(y, x, g, retain_graph=True)
+    again = x.detach().to("cuda").requires_grad_()
+    z = net.to("cuda")(again)
+    (found,) = tg.grad(z, again, g.to("cuda"))
+    np.testing.assert_allclose(z.detach().numpy(), y.detach().numpy(), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-8, atol=1e-12)
+
+
+def test_state_goes_there_and_back():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    state = net.state_dict()
+    twin = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).to("cpu")
+    twin.load_state_dict(state)
+    net.load_state_dict(twin.state_dict())
+    for p, q in zip(net.parameters(), twin.parameters()):
+        assert p.device == "cuda:0" and q.device == "cpu" and p.tolist() == q.tolist()
+
+
+@pytest.mark.parametrize("place", ["cuda", "cpu"])
+def test_check_grad_runs_where_the_tensors_live(place):
+    seen = []
+
+    def f(x, y):
+        seen.append(x.device.type)
+        return (x * y).exp().sum(0)
+
+    tg.testing.check_grad(f, tg.randn(2, 3, device=place), tg.randn(3, device=place))
+    assert set(seen) == {place}
+    tg.testing.check_adjoint(
+        lambda x: x.sum(0), lambda y: y.broadcast_to(2, 3), tg.ones(2, 3, device=place), np.ones(3)
+    )
+    with pytest.raises(tg.testing.GradientError):
+        tg.testing.check_grad(_wrong, tg.randn(3, device=place))
+
+
+@tg.op
+def _wrong(x):
+    return x * x
+
+
+@_wrong.vjp("x")
+def _(g, x):
+    return g * x
+
+
+def test_check_grad_takes_arrays_to_the_default_device():
+    seen = set()
+    tg.testing.check_grad(lambda x: seen.add(x.device) or x.exp(), np.ones(2))
+    tg.set_default_device("cpu")
+    tg.testing.check_grad(lambda x: seen.add(x.device) or x.exp(), np.ones(2))
+    assert seen == {"cuda:0", "cpu"}
