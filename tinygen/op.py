@@ -182,9 +182,12 @@ class Op:
     def fail(self, error: Exception, raw: Iterable) -> NoReturn:
         """Raise the library's error, explained."""
         explained = self.explain(error, raw)
-        if explained is error:
-            raise error
-        raise explained from error
+        try:
+            if explained is error:
+                raise error
+            raise explained from error
+        finally:
+            del explained, error  # this frame is in their traceback: a cycle that would keep the arrays alive
 
     def explain(self, error: Exception, raw: Iterable) -> Exception:
         """The library's error again, with what was called and every argument's dtype, shape and device."""
