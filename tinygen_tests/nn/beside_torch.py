@@ -10,6 +10,7 @@ import pytest
 import tinygen as tg
 
 torch = pytest.importorskip("torch", reason="PyTorch is the judge here; pip install torch==2.13.0")
+torch.set_num_threads(1)
 
 
 def to_theirs(state: dict[str, Any]) -> dict[str, Any]:
