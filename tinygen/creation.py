@@ -54,8 +54,7 @@ def tensor(data: Any, dtype: Any = None, device: str | None = None, requires_gra
 
 def _from_python(data: Any, dtype: Any = None) -> np.ndarray:
     """Python numbers and lists as an array, floats in the default dtype unless one is named."""
-    if isinstance(data, (list, tuple)) and any(isinstance(x, Tensor) for x in data):
-        data = [x.data.tolist() if isinstance(x, Tensor) and x.device != "cpu" else np.asarray(x) for x in data]
+    data = _without_tensors(data)
     try:
         array = np.array(data)
     except ValueError as error:
@@ -69,6 +68,13 @@ def _from_python(data: Any, dtype: Any = None) -> np.ndarray:
     if array.dtype == np.complex128 and not _holds_float64(data):
         return array.astype(np.result_type(get_default_dtype(), 1j))
     return array
+
+
+def _without_tensors(data: Any) -> Any:
+    """The nested lists with NumPy arrays in place of tensors; one that requires grad refuses, and says so."""
+    if isinstance(data, (list, tuple)):
+        return [_without_tensors(x) for x in data]
+    return data.numpy() if isinstance(data, Tensor) else data
 
 
 def _holds_float64(data: Any) -> bool:
