@@ -51,7 +51,7 @@ def drawn(seed, shape, tied):
 # -------------------------------------------------------------------------------------------- maximum
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(pool=pools(), ceil=st.booleans(), tied=st.booleans(), seed=seeds)
 def test_max_pool2d_agrees_with_pytorch(pool, ceil, tied, seed):
     shape, arguments = pool
@@ -189,16 +189,16 @@ def test_without_a_derivative_nothing_is_chosen(monkeypatch):
 
 
 def test_gradients_of_the_maximum_without_pytorch():
-    check_grad(lambda x: max_pool2d(x, 2), apart(0, (1, 2, 4, 5)))
-    check_grad(lambda x: max_pool2d(x, 3, 1, 1), apart(1, (2, 3, 4)), order=3)
+    check_grad(lambda x: max_pool2d(x, 2), apart(0, (1, 2, 4, 3)))
+    check_grad(lambda x: max_pool2d(x, 3, 1, 1), apart(1, (1, 2, 3)), order=3)
     check_grad(lambda x: max_pool2d(x, 2, 1, 1, 2, True), apart(2, (1, 4, 4)))
-    check_grad(lambda x: max_pool2d(x * x, 2, 1), apart(3, (1, 4, 4)))
+    check_grad(lambda x: max_pool2d(x * x, 2, 1), apart(3, (1, 3, 3)))
 
 
 # ----------------------------------------------------------------------------------------------- mean
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     pool=pools(dilated=False),
     ceil=st.booleans(),
@@ -250,9 +250,9 @@ def test_adaptive_avg_pool2d_to_nothing():
 
 
 def test_gradients_of_means_without_pytorch():
-    x = numbers(0, (1, 2, 5, 4))
+    x = numbers(0, (2, 4, 3))
     check_grad(lambda x: avg_pool2d(x, 2), x)
-    check_grad(lambda x: avg_pool2d(x, 3, 2, 1, True, False), x, order=3)
+    check_grad(lambda x: avg_pool2d(x, 3, 2, 1, True, False), x[:1], order=3)
     check_grad(lambda x: adaptive_avg_pool2d(x, (3, 2)), x)
     check_grad(lambda x: avg_pool2d(x, 2) * max_pool2d(x, 2), apart(0, (1, 4, 4)))
 
@@ -452,7 +452,7 @@ def test_indices_outside_the_plane():
         max_unpool2d(x, tg.Tensor(np.array([[[4]]])), 2)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     n=st.integers(1, 6), K=st.integers(1, 5), s=st.integers(1, 3), p=st.integers(0, 3), d=st.integers(1, 2),
     ceil=st.booleans(),
