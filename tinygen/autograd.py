@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from tinygen.backend import array_module
+from tinygen.backend import DeviceError, array_module
 from tinygen.tensor import Node, Tensor, enable_grad, no_grad, recording, wrap, wrap_recorded
 
 Target = Node | Tensor  # what receives a gradient: a recorded step, or a leaf
@@ -41,8 +41,9 @@ def backward(
         inputs: only add to these leaves.
 
     Raises:
-        RuntimeError: inputs is empty; the tensor does not require grad; it has more numbers than one and no gradient is given;
-            its graph was freed by an earlier sweep; or a tensor in it was written to since.
+        RuntimeError: inputs is empty; the tensor does not require grad; it has more numbers than one and no
+            gradient is given; its graph was freed by an earlier sweep; or a tensor in it was written to since.
+        DeviceError: the gradient lives on another device.
         NotImplementedError: create_graph.
 
     Source: ``torch.Tensor.backward``.
@@ -152,6 +153,8 @@ def _seed(tensor: Tensor, g: Any, who: str) -> Tensor:
             f"{who}: the gradient has shape {g.shape} and dtype {g.dtype}, the tensor shape {tensor.shape} "
             f"and dtype {tensor.dtype}; they must agree"
         )
+    if g.device != tensor.device:
+        raise DeviceError(f"{who}: the gradient lives on {g.device}, the tensor on {tensor.device}")
     return g
 
 

@@ -148,7 +148,8 @@ def register_library(array_type: type, module: Any, device_type: str) -> None:
         array_type: the class of its arrays.
         module: a module with NumPy's names.
         device_type: ``"cpu"`` or ``"cuda"``; what ``Tensor.device`` reports. The library registered last is the one
-            that makes the arrays of its device.
+            that makes the arrays of its device. One for ``"cuda"`` also has what CuPy moves arrays with:
+            ``array.device.id``, ``array.get()`` and ``module.cuda.Device(n)``.
     """
     _libraries.pop(array_type, None)
     _libraries[array_type] = (module, device_type)
