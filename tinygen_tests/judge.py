@@ -98,7 +98,7 @@ def judge(
         assert not ay.requires_grad, "PyTorch's result has no gradient, ours has"
         return
     assert ay.requires_grad, "PyTorch's result has a gradient, ours has none"
-    g = rng.standard_normal(by.shape)
+    g = rng.standard_normal(by.shape).astype(str(by.dtype).removeprefix("torch."))
     ag, bg = tg.Tensor(placed(g)).requires_grad_(), torch.from_numpy(g.copy()).requires_grad_()
     with unseen():
         a1 = tg.grad(ay, [ax[i] for i in active], ag, create_graph=order > 1, allow_unused=True)
