@@ -24,6 +24,8 @@ LAYERS = [
     (lambda **k: nn.GroupNorm(2, 4, **k), False),
 ]
 
+pytestmark = pytest.mark.cpu_only("about arguments, memory and CPU draws; test_on_a_gpu.py runs there")
+
 
 @pytest.mark.parametrize(
     "make, name, value",

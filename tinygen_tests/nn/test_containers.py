@@ -6,6 +6,8 @@ import pytest
 import tinygen as tg
 from tinygen import nn
 
+pytestmark = pytest.mark.cpu_only("about names, not numbers; test_on_a_gpu.py runs there")
+
 
 def numbers(parts):
     return [p.out_features for p in parts]

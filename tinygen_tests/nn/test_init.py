@@ -12,6 +12,8 @@ from tinygen.nn import init
 # With n numbers a sample mean is off by σ/√n and a sample standard deviation by σ/√(2n): five of these are allowed.
 N = 200
 
+pytestmark = pytest.mark.cpu_only("about distributions; test_on_a_gpu.py runs there")
+
 
 def close(found, expected, spread):
     assert abs(found - expected) < 5 * spread, (found, expected, spread)

@@ -7,7 +7,7 @@ import pytest
 
 import tinygen as tg
 from tinygen import nn
-from tinygen_tests.nn.beside_torch import compare, torch
+from tinygen_tests.nn.beside_torch import compare, numbers, torch
 
 their = torch.nn
 
@@ -122,7 +122,7 @@ def test_norms_in_eval(name, args, kwargs, inputs):
 )
 def test_weights_of_losses_are_buffers(name, weights, inputs):
     arrays = {key: np.abs(normal(*shape, seed=5)) for key, shape in weights.items()}
-    ours = getattr(nn, name)(**{key: tg.Tensor(a.copy()) for key, a in arrays.items()})
+    ours = getattr(nn, name)(**{key: tg.tensor(a) for key, a in arrays.items()})
     theirs = getattr(their, name)(**{key: torch.from_numpy(a.copy()) for key, a in arrays.items()})
     assert list(ours.state_dict()) == list(weights)
     compare(ours, theirs, *inputs)
@@ -173,20 +173,20 @@ class Attention:
 @pytest.mark.parametrize("call", ATTENTION)
 def test_attention(call, batch_first):
     x = normal(2, 5, 6) if batch_first else normal(5, 2, 6)
-    ours = Attention(nn.MultiheadAttention(6, 3, batch_first=batch_first), tg.Tensor, call)
+    ours = Attention(nn.MultiheadAttention(6, 3, batch_first=batch_first), tg.tensor, call)
     theirs = Attention(their.MultiheadAttention(6, 3, batch_first=batch_first), torch.from_numpy, call)
     compare(ours, theirs, x, x + 1, x * x)
-    itself = Attention(ours.layer, tg.Tensor, call)
+    itself = Attention(ours.layer, tg.tensor, call)
     itself.layer = lambda x, **options: ours.layer(x, x, x, **options)
     twice = Attention(theirs.layer, torch.from_numpy, call)
     twice.layer = lambda x, **options: theirs.layer(x, x, x, **options)
-    a, b = tg.Tensor(x).requires_grad_(), torch.from_numpy(x.copy()).requires_grad_()
+    a, b = tg.tensor(x).requires_grad_(), torch.from_numpy(x.copy()).requires_grad_()
     p, q = itself(a)[0], twice(b)[0]
-    np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(numbers(p), numbers(q), rtol=1e-9, atol=1e-9)
     g = normal(*x.shape, seed=9)
-    p.backward(tg.Tensor(g))
+    p.backward(tg.tensor(g))
     q.backward(torch.from_numpy(g))
-    np.testing.assert_allclose(a.grad.data, b.grad.numpy(), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(numbers(a.grad), numbers(b.grad), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -11,6 +11,8 @@ import pytest
 import tinygen as tg
 from tinygen import nn
 
+pytestmark = pytest.mark.cpu_only("about NumPy memory and CPU arrays; test_on_a_gpu.py runs there")
+
 
 class Net(nn.Module):
     def __init__(self):

@@ -30,6 +30,6 @@ def gradients():
 @pytest.fixture
 def parameters(arrays):
     def make(dtype="float64"):
-        return [tg.nn.Parameter(a.astype(dtype)) for a in arrays]
+        return [tg.nn.Parameter(tg.tensor(a.astype(dtype))) for a in arrays]
 
     return make

@@ -10,6 +10,8 @@ import tinygen as tg
 from tinygen import nn, optim
 from tinygen.serialization import load, save
 
+pytestmark = pytest.mark.cpu_only("about NumPy memory and CPU arrays; test_on_a_gpu.py runs there")
+
 
 def set_all(parameters, value):
     for p in parameters:

@@ -11,6 +11,8 @@ import pytest
 import tinygen as tg
 from tinygen import nn, optim
 
+pytestmark = pytest.mark.cpu_only("looks at NumPy memory; test_against_torch.py runs anywhere")
+
 MAKERS = {
     "sgd": lambda p: optim.SGD(p, lr=0.1),
     "momentum": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=True),
@@ -186,6 +188,17 @@ def test_zero_grad():
     assert np.isnan(kept.data[0]), "a gradient that somebody kept must stay as it was"
     optimizer.zero_grad()
     assert p.grad is None
+
+
+def test_scratch_is_made_once():
+    scratch = optim.optimizer.Scratch()
+    large, small = np.ones((5, 6)), np.asfortranarray(np.ones((2, 3)))
+    first = scratch.like(large)
+    second = scratch.like(small)
+    assert np.shares_memory(first, second) and second.strides == small.strides
+    assert np.shares_memory(first, scratch.like(large))
+    assert not np.shares_memory(first, scratch.like(large, 1))
+    assert not np.shares_memory(first, scratch.like(large.astype("float32")))
 
 
 # ----------------------------------------------------------------------------------- parameters, groups

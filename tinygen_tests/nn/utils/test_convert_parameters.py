@@ -7,6 +7,8 @@ import tinygen as tg
 from tinygen import nn
 from tinygen.nn.utils import parameters_to_vector, vector_to_parameters
 
+pytestmark = pytest.mark.cpu_only("about NumPy memory; test_on_a_gpu.py runs there")
+
 
 def test_there_and_back():
     net = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))

@@ -16,6 +16,8 @@ def matrix(layer, dim=0):
     return np.moveaxis(W, dim, 0).reshape(W.shape[dim], -1)
 
 
+cpu_only = pytest.mark.cpu_only("about NumPy's linear algebra, or memory")
+
 LAYERS = [
     (lambda n: n.Linear(5, 4), (3, 5), {}),
     (lambda n: n.Conv2d(2, 3, 3), (2, 2, 5, 5), {"n_power_iterations": 2}),
@@ -36,6 +38,7 @@ def test_as_pytorch(make, shape, options):
     compare(ours, theirs.eval(), x, calls=3)
 
 
+@cpu_only
 def test_the_norm_becomes_one_and_the_output_is_lipschitz():
     layer = spectral_norm(nn.Linear(6, 5, dtype="float64", rng=tg.Generator(0)), rng=tg.Generator(1))
     x = tg.randn(4, 6, dtype="float64", rng=tg.Generator(2))
@@ -47,6 +50,7 @@ def test_the_norm_becomes_one_and_the_output_is_lipschitz():
     )
 
 
+@cpu_only
 def test_evaluation_does_not_iterate_nor_does_looking_at_the_weight():
     layer = spectral_norm(nn.Linear(3, 3)).eval()
     before = layer.weight_u.data.copy()
@@ -58,6 +62,7 @@ def test_evaluation_does_not_iterate_nor_does_looking_at_the_weight():
     assert not np.array_equal(layer.weight_u.data, before)
 
 
+@cpu_only
 def test_the_gradient_goes_through_the_norm():
     layer = spectral_norm(nn.Linear(4, 3, bias=False, dtype="float64"))
     u, v = layer.weight_u, layer.weight_v
@@ -82,6 +87,7 @@ def test_two_forwards_and_one_backward():
     assert layer.weight_orig.grad is not None
 
 
+@cpu_only
 def test_copies_are_layers_of_their_own():
     layer = spectral_norm(nn.Linear(4, 3, rng=tg.Generator(0)), rng=tg.Generator(1))
     layer(tg.ones(2, 4)).sum().backward()
@@ -98,6 +104,7 @@ def test_copies_are_layers_of_their_own():
     assert list(layer.state_dict()) == ["bias", "weight_orig", "weight_u", "weight_v"]
 
 
+@cpu_only
 def test_it_trains_and_dtypes_stay():
     layer = spectral_norm(nn.Conv2d(1, 2, 3, rng=tg.Generator(0)), rng=tg.Generator(1))
     optimizer = optim.SGD(layer.parameters(), lr=0.1)
@@ -114,6 +121,7 @@ def test_it_trains_and_dtypes_stay():
     assert layer.double().weight.dtype == tg.float64
 
 
+@cpu_only
 def test_removing_keeps_the_weight():
     layer = spectral_norm(nn.Linear(4, 3))
     y = layer.eval()(tg.ones(2, 4))
