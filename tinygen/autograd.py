@@ -305,6 +305,17 @@ def _checked(g: Any, target: Target, node: Node) -> Tensor:
     if g.data.shape != shape or g.data.dtype != dtype:
         raise RuntimeError(
             f"a vjp of {node.op.name} returned a gradient of shape {g.shape} and dtype {g.dtype} for an argument "
-            f"of shape {tuple(shape)} and dtype {dtype}"
+            f"of shape {tuple(shape)} and dtype {dtype}{_unsummed(g.shape, tuple(shape))}"
         )
     return g
+
+
+def _unsummed(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """What to do about a gradient that has the shape to which its argument was broadcast."""
+    lead = len(found) - len(wanted)
+    if found == wanted or lead < 0 or any(n not in (1, m) for n, m in zip(wanted, found[lead:], strict=True)):
+        return ""
+    return (
+        "; the argument was broadcast, so its gradient is a sum over the repetitions (unbroadcast): declare the op "
+        "with @op(broadcast=True), or return g.sum_to_size(ARGUMENT_shape)"
+    )

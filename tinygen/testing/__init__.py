@@ -6,7 +6,8 @@
 
 from typing import Any
 
-from tinygen.testing.gradcheck import GradientError, check_adjoint, check_grad
+from tinygen.testing.evaluation import GradientError
+from tinygen.testing.gradcheck import check_adjoint, check_grad
 from tinygen.testing.strict import count_syncs, strict_cupy
 from tinygen.testing.values import booleans, distinct, integers, positive, real
 
