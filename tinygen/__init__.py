@@ -129,6 +129,7 @@ from tinygen.random import (
     randn_like,
     randperm,
 )
+from tinygen.serialization import CheckpointError, load, save
 from tinygen.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
 
 __version__ = "0.1.0"

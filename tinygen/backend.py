@@ -111,6 +111,7 @@ class device(str):
         return int(number) if number else None
 
 
+_device = device  # the name is also an argument's, as in PyTorch
 CPU = device("cpu")
 _default_device = CPU
 
@@ -120,7 +121,7 @@ def get_default_device() -> device:
     return _default_device
 
 
-def set_default_device(name: str) -> None:
+def set_default_device(device: str) -> None:
     """Set the device on which tensors are made when none is named, for the whole process.
 
     Raises:
@@ -130,7 +131,7 @@ def set_default_device(name: str) -> None:
     Source: ``torch.set_default_device``.
     """
     global _default_device
-    target = device(name)
+    target = _device(device)
     module_for(target)
     _default_device = target
 
