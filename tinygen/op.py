@@ -200,7 +200,8 @@ class Op:
             else:
                 parts.append(f"{name}={value!r}")
         call = f"{self.name}({', '.join(parts)})"
-        if len(places) > 1:
+        # (An index may live on the host: CuPy copies it. What is wrong with one is then told as it is.)
+        if len(places) > 1 and not isinstance(error, IndexError):
             return DeviceError(
                 f"{call}: the arguments live on different devices, {' and '.join(sorted(places))}; "
                 "move one with x.to(device)"

@@ -8,6 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, mutually_broadcastable_shapes
 
+import tinygen as tg
+
 shapes = array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 filled_shapes = array_shapes(min_dims=0, max_dims=3, min_side=1, max_side=4)
 seeds = st.integers(0, 2**32 - 1)
@@ -22,6 +24,11 @@ def pairs(n: int = 2, min_side: int = 0) -> Any:
 def numbers(seed: int, shape: Any, low: float = -2.0, high: float = 2.0) -> np.ndarray:
     """Uniform float64 numbers between low and high."""
     return np.asarray(np.random.default_rng(seed).uniform(low, high, shape))
+
+
+def stream(seed: int) -> tg.Generator:
+    """A generator that draws where tensors are made."""
+    return tg.Generator(seed, device=tg.get_default_device())
 
 
 def off_zero(seed: int, shape: Any, low: float = 0.3, high: float = 2.0) -> np.ndarray:

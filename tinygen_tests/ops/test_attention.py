@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import tinygen as tg
 from tinygen.nn import functional as F
 from tinygen.testing import check_grad, strict_cupy
-from tinygen_tests.draws import numbers, seeds
+from tinygen_tests.draws import numbers, seeds, stream
 from tinygen_tests.judge import judge, torch
 
 L, S, D, E = 3, 4, 5, 2
@@ -63,10 +63,10 @@ def test_is_what_the_formula_says():
 
 
 def test_a_query_that_may_attend_to_nothing_gets_zero_and_gives_no_gradient():
-    q, k, v = (tg.Tensor(a, requires_grad=True) for a in qkv(0, (1,)))
+    q, k, v = (tg.tensor(a, requires_grad=True) for a in qkv(0, (1,)))
     for mask in (tg.zeros(L, S, dtype="bool"), tg.full((L, S), -math.inf, dtype="float64")):
         y = attention(q, k, v, mask)
-        dq, dv = tg.grad(y, [q, v], tg.Tensor(numbers(9, y.shape)))
+        dq, dv = tg.grad(y, [q, v], tg.tensor(numbers(9, y.shape)))
         assert not y.detach().numpy().any() and not dq.numpy().any() and not dv.numpy().any()
 
 
@@ -85,8 +85,8 @@ def test_one_group_of_keys_serves_many_queries():
 def test_dropout_drops_weights_and_keeps_their_expectation():
     q, k = tg.zeros(1, 200, D), tg.zeros(1, 50, D)
     v = tg.ones(1, 50, E)
-    y = attention(q, k, v, dropout_p=0.5, rng=tg.Generator(0))
-    z = attention(q, k, v, dropout_p=0.5, rng=tg.Generator(0))
+    y = attention(q, k, v, dropout_p=0.5, rng=stream(0))
+    z = attention(q, k, v, dropout_p=0.5, rng=stream(0))
     assert y.tolist() == z.tolist()
     # Every y is 2/50 times how many of the 50 weights were kept.
     np.testing.assert_allclose((y * 25).numpy(), np.round((y * 25).numpy()), atol=1e-4)

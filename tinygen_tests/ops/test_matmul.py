@@ -56,6 +56,7 @@ def test_the_same_matrix_twice():
         judge(f, f, x)
 
 
+@pytest.mark.cpu_only("about NumPy arrays beside tensors")
 def test_arrays_are_constants_on_either_side():
     x, a = numbers(0, (2, 2)), numbers(1, (2, 2))
     judge(lambda x: a @ x, lambda x: torch.from_numpy(a) @ x, x, manners=False)
