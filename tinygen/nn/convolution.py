@@ -179,6 +179,8 @@ class ConvTranspose2d(_Conv):
     def forward(self, input: Tensor, output_size: None = None) -> Tensor:
         """Paint the filters."""
         refuse("ConvTranspose2d", "set output_padding", output_size=(output_size, None))
+        stride, padding, dilation = self.stride, self.padding, self.dilation
+        assert not isinstance(padding, str)
         return F.conv_transpose2d(
-            input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+            input, self.weight, self.bias, stride, padding, self.output_padding, self.groups, dilation
         )

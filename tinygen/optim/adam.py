@@ -91,20 +91,17 @@ class Adam(Optimizer):
     def _averages(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg", "exp_avg_sq")
 
-    def _update(self, w: Any, g: Any, state: dict[str, Any], group: Group) -> None:
+    def _update(self, w: Any, g: Any, own: dict[str, Any], d: Any, e: Any, t: int, group: Group) -> None:
         xp = array_module(w)
         α, ε, λ = float(group["lr"]), float(group["eps"]), float(group["weight_decay"])
         β1, β2 = (float(β) for β in group["betas"])
-        state["step"] += 1
-        t = state["step"]
-        d = self._scratch.like(w, 1)
         if group["decoupled_weight_decay"]:
             # w ← (1 − αλ) w
             if λ:
                 w *= 1 - α * λ
             λ = 0.0
-        g = with_decay(w, g, λ, group["maximize"], self._scratch.like(w, 0))
-        m, v = state["exp_avg"], state["exp_avg_sq"]
+        g = with_decay(w, g, λ, group["maximize"], e)
+        m, v = own["exp_avg"], own["exp_avg_sq"]
         # m ← β₁ m + (1 − β₁) g
         xp.multiply(g, 1 - β1, out=d)
         m *= β1
@@ -115,7 +112,7 @@ class Adam(Optimizer):
         v *= β2
         v += d
         if group["amsgrad"]:
-            v = xp.maximum(state["max_exp_avg_sq"], v, out=state["max_exp_avg_sq"])
+            v = xp.maximum(own["max_exp_avg_sq"], v, out=own["max_exp_avg_sq"])
         # w ← w − αₜ m/(√v + ε̂)
         root = math.sqrt(1 - β2**t)
         xp.sqrt(v, out=d)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from tinygen.backend import array_module, device_of, move
 from tinygen.nn.module import Module
-from tinygen.optim.optimizer import Scratch
+from tinygen.optim.blocks import Job, in_place
 from tinygen.tensor import Tensor, next_number, wrap
 
 
@@ -46,7 +47,6 @@ class EMA:
             model_or_params = list(model_or_params)
         self.decay, self.warmup, self.updates = float(decay), bool(warmup), 0
         self._source = model_or_params
-        self._scratch = Scratch()
         self._kept: dict[str, Any] | None = None  # the model's own numbers, while `apply` has put the averages there
         tensors = self._named()
         if not tensors:
@@ -81,16 +81,13 @@ class EMA:
         n = self.updates
         d = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
         averaged = self._averaged()
+        jobs: list[Job] = []
         for name, tensor in self._named().items():
-            s, w = self._shadow[name], tensor.data
-            if name in averaged and w.dtype.kind == "f":
-                # s ← d s + (1 − d) w
-                part = self._scratch.like(s)
-                array_module(s).multiply(w, 1 - d, out=part)
-                s *= d
-                s += part
+            if name in averaged and tensor.dtype.kind == "f":
+                jobs.append((partial(_average, d), [self._shadow[name], tensor.data]))
             else:
-                s[...] = w
+                self._shadow[name][...] = tensor.data
+        in_place(jobs)
         self.updates = n + 1
 
     def copy_to(self, target: Module | Iterable[Tensor] | None = None) -> None:
@@ -141,6 +138,13 @@ class EMA:
             self._shadow[name][...] = move(array, device_of(self._shadow[name]))
         self.decay, self.warmup = float(state_dict["decay"]), bool(state_dict["warmup"])
         self.updates = int(state_dict["updates"])
+
+
+def _average(d: float, s: Any, w: Any, part: Any, _: Any) -> None:
+    """s ← d s + (1 − d) w."""
+    array_module(s).multiply(w, 1 - d, out=part)
+    s *= d
+    s += part
 
 
 def _check_fits(who: str, given: Mapping[str, Any], shadow: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Optimizer: parameters in groups, each parameter's running averages, and a step that writes in place.
 
-A subclass says in ``_update`` how one array of parameters moves; that method is the formula. Everything else (groups,
-checks, saving and loading) is here. ``_update`` is elementwise and knows nothing but arrays, so that it may be handed
-one parameter or many of them joined into one array.
+A subclass says in ``_update`` how an array of parameters moves; that method is the formula. Everything else (groups,
+checks, saving and loading) is here. ``_update`` works number by number and knows nothing but arrays, so that it may be
+handed a parameter, a part of one that fits into the processor's cache, or many of them joined.
 """
 
 from __future__ import annotations
@@ -13,29 +13,10 @@ from typing import Any
 import numpy as np
 
 from tinygen.backend import array_module, device_of, move
+from tinygen.optim.blocks import Job, in_place
 from tinygen.tensor import Tensor, enable_grad, next_number, wrap
 
 Group = dict[str, Any]
-
-
-class Scratch:
-    """Working memory that all parameters share, so that a step allocates nothing large."""
-
-    def __init__(self) -> None:
-        self._flat: dict[tuple, Any] = {}
-
-    def like(self, array: Any, which: int = 0) -> Any:
-        """An array with the shape, dtype and memory order of another; its numbers are left over from earlier uses."""
-        n = array.size
-        key = (array.dtype, device_of(array), which)
-        flat = self._flat.get(key)
-        if flat is None or flat.size < n:
-            flat = self._flat[key] = array_module(array).empty(n, array.dtype)
-        if array.flags.c_contiguous:
-            return flat[:n].reshape(array.shape)
-        order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
-        in_memory_order = flat[:n].reshape([array.shape[axis] for axis in order])
-        return in_memory_order.transpose([order.index(axis) for axis in range(array.ndim)])
 
 
 class Optimizer:
@@ -64,7 +45,6 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
-        self._scratch = Scratch()
         groups = list(params)
         if not groups:
             raise ValueError(f"{who}: there are no parameters to optimize")
@@ -75,6 +55,8 @@ class Optimizer:
 
     # -- what a subclass defines
 
+    _optional: tuple[str, ...] = ()  # what PyTorch's state_dict of a parameter may lack
+
     def _check(self, group: Group) -> None:
         """Raise ValueError where a setting is out of range."""
 
@@ -82,14 +64,17 @@ class Optimizer:
         """The names of a parameter's averages, PyTorch's names."""
         return ()
 
-    def _update(self, w: Any, g: Any, state: dict[str, Any], group: Group) -> None:
-        """Move the array w, whose gradient is g, in place; g is never written."""
-        raise NotImplementedError(f"{type(self).__name__} does not define _update")
+    def _update(self, w: Any, g: Any, own: dict[str, Any], d: Any, e: Any, t: int, group: Group) -> None:
+        """Move the array w, whose gradient is g, in place, number by number: the formula.
 
-    def _start(self, w: Any, group: Group) -> dict[str, Any]:
-        """A parameter's state before its first step."""
-        zeros_like = array_module(w).zeros_like
-        return {"step": 0, **{name: zeros_like(w) for name in self._averages(group)}}
+        Args:
+            w: a parameter, or a part of one. g: its gradient, which is never written.
+            own: its averages by name, written in place.
+            d, e: work space like w.
+            t: 1 in the first step since the averages were made, 2 in the second, …
+            group: the settings.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define _update")
 
     # -- parameters
 
@@ -168,13 +153,27 @@ class Optimizer:
                     f"{type(self).__name__}.step: a parameter is {w.dtype} {w.shape} on {device_of(w)}, its gradient "
                     f"{g.dtype} {g.shape} on {device_of(g)}"
                 )
-        for p, group in ready:
-            state = self.state.get(p)
-            if state is None:
-                state = self.state[p] = self._start(p.data, group)
-            self._update(p.data, p.grad.data, state, group)
+        in_place([self._job(p, group) for p, group in ready])
+        for p, _ in ready:
             p._written = next_number()
         return loss
+
+    def _job(self, p: Tensor, group: Group) -> Job:
+        """A parameter's update, with the arrays that it is about."""
+        w, names = p.data, self._averages(group)
+        own = self.state.setdefault(p, {})
+        if not any(name in own for name in names) and names:
+            own["step"] = 0
+        for name in names:
+            if name not in own:
+                own[name] = array_module(w).zeros_like(w)
+        t = own["step"] = own.get("step", 0) + 1
+
+        def update(w: Any, g: Any, *rest: Any) -> None:
+            *averages, d, e = rest
+            self._update(w, g, dict(zip(names, averages)), d, e, t, group)
+
+        return update, [w, p.grad.data, *(own[name] for name in names)]  # type: ignore[union-attr]
 
     # -- saving and loading
 
@@ -261,13 +260,12 @@ class Optimizer:
         """One parameter's averages, in arrays of their own with the parameter's memory order."""
         own: dict[str, Any] = {}
         names = self._averages(group)
-        needed = self._start(w[:0] if w.ndim else w, group)
         for key in saved:
             if key not in ("step", *names) and saved[key] is not None:
                 problems.append(f"parameter {place}: the state has {key!r}, which these settings do not use")
-        problems.extend(f"parameter {place}: {key!r} is missing from the state" for key in needed if key not in saved)
-        if "step" in needed and "step" in saved:
-            own["step"] = int(saved["step"])
+        for key in ("step", *names):
+            if saved.get(key) is None and key not in self._optional:
+                problems.append(f"parameter {place}: {key!r} is missing from the state")
         for key in names:
             value = saved.get(key)
             if value is None:
@@ -282,6 +280,8 @@ class Optimizer:
             else:
                 own[key] = array_module(w).empty_like(w)
                 own[key][...] = move(array, device_of(w))
+        if saved.get("step") is not None or own:
+            own["step"] = int(saved.get("step", 1))
         return own
 
     def __repr__(self) -> str:

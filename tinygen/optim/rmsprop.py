@@ -84,21 +84,19 @@ class RMSprop(Optimizer):
             names.append("grad_avg")
         return tuple(names)
 
-    def _update(self, w: Any, g: Any, state: dict[str, Any], group: Group) -> None:
+    def _update(self, w: Any, g: Any, own: dict[str, Any], d: Any, e: Any, t: int, group: Group) -> None:
         xp = array_module(w)
         γ, α, ε = float(group["lr"]), float(group["alpha"]), float(group["eps"])
-        μ, λ = float(group["momentum"]), float(group["weight_decay"])
-        state["step"] += 1
-        d = self._scratch.like(w, 1)
-        g = with_decay(w, g, λ, group["maximize"], self._scratch.like(w, 0))
-        v = state["square_avg"]
+        μ = float(group["momentum"])
+        g = with_decay(w, g, float(group["weight_decay"]), group["maximize"], e)
+        v = own["square_avg"]
         # v ← α v + (1 − α) g²
         xp.multiply(g, g, out=d)
         d *= 1 - α
         v *= α
         v += d
         if group["centered"]:
-            a = state["grad_avg"]
+            a = own["grad_avg"]
             # a ← α a + (1 − α) g
             xp.multiply(g, 1 - α, out=d)
             a *= α
@@ -113,7 +111,7 @@ class RMSprop(Optimizer):
         d += ε
         xp.divide(g, d, out=d)
         if μ:
-            b = state["momentum_buffer"]
+            b = own["momentum_buffer"]
             # b ← μ b + g/(√v + ε)
             b *= μ
             b += d

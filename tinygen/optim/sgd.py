@@ -75,25 +75,18 @@ class SGD(Optimizer):
     def _averages(self, group: Group) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] else ()
 
-    def _start(self, w: Any, group: Group) -> dict[str, Any]:
-        return {}  # b begins as the first gradient, not as 0
+    _optional = ("step", "momentum_buffer")
 
-    def _update(self, w: Any, g: Any, state: dict[str, Any], group: Group) -> None:
+    def _update(self, w: Any, g: Any, own: dict[str, Any], d: Any, e: Any, t: int, group: Group) -> None:
         xp = array_module(w)
-        γ, μ, λ = float(group["lr"]), float(group["momentum"]), float(group["weight_decay"])
-        one_minus_τ = 1.0 - float(group["dampening"])
-        d = self._scratch.like(w, 1)
-        g = with_decay(w, g, λ, group["maximize"], self._scratch.like(w, 0))
+        γ, μ, τ = float(group["lr"]), float(group["momentum"]), float(group["dampening"])
+        g = with_decay(w, g, float(group["weight_decay"]), group["maximize"], e)
         if μ:
-            b = state.get("momentum_buffer")
-            if b is None:
-                b = state["momentum_buffer"] = xp.empty_like(w)
-                b[...] = g
-            else:
-                # b ← μ b + (1 − τ) g
-                xp.multiply(g, one_minus_τ, out=d)
-                b *= μ
-                b += d
+            b = own["momentum_buffer"]
+            # b ← μ b + (1 − τ) g;  b = g in the first step
+            xp.multiply(g, 1 - τ if t > 1 else 1.0, out=d)
+            b *= μ
+            b += d
             if group["nesterov"]:
                 # g ← g + μ b
                 xp.multiply(b, μ, out=d)

@@ -190,17 +190,6 @@ def test_zero_grad():
     assert p.grad is None
 
 
-def test_scratch_is_made_once():
-    scratch = optim.optimizer.Scratch()
-    large, small = np.ones((5, 6)), np.asfortranarray(np.ones((2, 3)))
-    first = scratch.like(large)
-    second = scratch.like(small)
-    assert np.shares_memory(first, second) and second.strides == small.strides
-    assert np.shares_memory(first, scratch.like(large))
-    assert not np.shares_memory(first, scratch.like(large, 1))
-    assert not np.shares_memory(first, scratch.like(large.astype("float32")))
-
-
 # ----------------------------------------------------------------------------------- parameters, groups
 
 
