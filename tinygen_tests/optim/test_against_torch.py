@@ -72,7 +72,7 @@ def test_defaults_are_the_same(name, parameters):
     "name, case",
     [
         ("SGD", {}),
-        ("SGD", {"momentum": 0.9}),
+        ("SGD", {"momentum": 0.9, "dampening": 0.4}),
         ("RMSprop", {"momentum": 0.9, "centered": True}),
         ("Adam", {"amsgrad": True}),
         ("AdamW", {}),
@@ -95,6 +95,20 @@ def test_state_dicts_of_pytorch_load_and_have_the_same_keys(name, case, arrays, 
     for step in range(4, 8):
         for p, q, g in zip(ours, theirs, gradients(step)):
             p.grad, q.grad = tg.tensor(g), torch.from_numpy(g.copy())
+        a.step()
+        b.step()
+    for p, q in zip(ours, theirs):
+        same(p, q, 1e-10)
+
+
+def test_momentum_switched_on_later_begins_with_the_first_gradient(arrays, parameters, gradients):
+    ours, theirs = parameters(), [torch.nn.Parameter(torch.from_numpy(a.copy())) for a in arrays]
+    a, b = optim.SGD(ours, lr=0.1, dampening=0.3), torch.optim.SGD(theirs, lr=0.1, dampening=0.3)
+    for step in range(6):
+        for p, q, g in zip(ours, theirs, gradients(step)):
+            p.grad, q.grad = tg.tensor(g), torch.from_numpy(g.copy())
+        if step == 3:
+            a.param_groups[0]["momentum"] = b.param_groups[0]["momentum"] = 0.9
         a.step()
         b.step()
     for p, q in zip(ours, theirs):
