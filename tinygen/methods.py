@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygen.backend import float16, float32, float64, int32, int64
-from tinygen.ops import elementwise, indexing, matmul, reduction, shape
+from tinygen.ops import activations, elementwise, indexing, matmul, reduction, shape, softmax
 from tinygen.tensor import Tensor
 
 _METHODS = {
@@ -16,6 +16,8 @@ _METHODS = {
     "flip roll to clone contiguous",
     indexing: "gather scatter_add index_select masked_fill tril triu",
     matmul: "matmul outer",
+    activations: "relu",
+    softmax: "softmax log_softmax",
 }
 
 _OPERATORS = {

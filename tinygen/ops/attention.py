@@ -22,6 +22,7 @@ def scaled_dot_product_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
+    *,
     rng: Generator | None = None,
 ) -> Tensor:
     """Y = A V,  A = softmax(s·Q Kᵀ + M) over the keys,  s = 1/√d.

@@ -8,7 +8,7 @@ from tinygen.random import Generator, rand
 from tinygen.tensor import Tensor, wrap
 
 
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, rng: Generator | None = None) -> Tensor:
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, rng: Generator | None = None) -> Tensor:
     """y_i = x_i·m_i/(1 − p), where m_i is 0 with probability p and 1 otherwise, so that E[y] = x.
 
     ∂L/∂x_i = g_i·m_i/(1 − p), with the same m. For p = 1 everything is 0; for p = 0, or when not training, y = x.

@@ -143,6 +143,13 @@ def test_small_values_keep_their_digits(name):
     np.testing.assert_allclose(y, expected, rtol=1e-14)
 
 
+def test_small_gradients_keep_their_digits():
+    for f, sign in ((F.softplus, -1), (F.logsigmoid, 1)):
+        x = tg.Tensor(sign * np.array([40.0, 50.0, 60.0]), requires_grad=True)
+        f(x).sum().backward()
+        np.testing.assert_allclose(x.grad, np.exp(-np.array([40.0, 50.0, 60.0])), rtol=1e-14)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_nan_and_infinity_come_through_as_in_pytorch(name):
     x = np.array([math.nan, math.inf, -math.inf])

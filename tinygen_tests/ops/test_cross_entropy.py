@@ -1,4 +1,4 @@
-"""cross_entropy and nll_loss: PyTorch's values and gradients over the whole grid of arguments; ignored targets; errors."""
+"""cross_entropy and nll_loss: PyTorch's values and gradients over the whole grid of arguments; ignored; errors."""
 
 import math
 

@@ -218,6 +218,12 @@ def test_equal_numbers_give_zero_and_finite_gradients(f):
     assert np.isfinite(d.detach().numpy()).all() and np.isfinite(dd.numpy()).all()
 
 
+def test_normalize_leaves_vectors_shorter_than_eps_short():
+    x = off_zero(0, (4, 3), 0.1, 2.0)  # lengths on either side of 1.5
+    assert (np.linalg.norm(x, axis=1) < 1.5).any() and (np.linalg.norm(x, axis=1) > 1.5).any()
+    judge(lambda x: F.normalize(x, eps=1.5), lambda x: torch.nn.functional.normalize(x, eps=1.5), x)
+
+
 def test_normalize_leaves_zero_at_zero():
     x = tg.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
     y = F.normalize(x)
@@ -273,6 +279,14 @@ def test_dtype_is_kept(f, dtype):
     (d,) = tg.grad((y * y * y).sum(), [x])
     assert y.dtype == d.dtype == dtype
     np.testing.assert_allclose(y.detach(), f(tg.Tensor(x.data.astype("float64"))), atol=5e-3)
+
+
+@pytest.mark.parametrize("f", NORMS.values(), ids=NORMS)
+def test_float16_squares_do_not_overflow(f):
+    x = numbers(0, (2, 6, 3, 4), -900, 900).astype("float16")  # 900² is beyond float16's 65504
+    y = f(tg.Tensor(x))
+    assert y.dtype == "float16"
+    np.testing.assert_allclose(y, f(tg.Tensor(x.astype("float64"))), atol=5e-3)
 
 
 def test_float16_parameters_get_float16_gradients():

@@ -87,6 +87,13 @@ def test_an_axis_of_minus_infinity_is_nan_as_in_pytorch_and_zero_in_the_safe_one
     assert t.grad.tolist() == [[0, 0], [0, 0]]
 
 
+def test_methods():
+    x = tg.tensor([[1.0, -2.0]])
+    assert x.softmax(1).tolist() == F.softmax(x, 1).tolist()
+    assert x.log_softmax(dim=1).tolist() == F.log_softmax(x, 1).tolist()
+    assert x.relu().tolist() == [[1, 0]]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_dtype_argument_and_integers(name):
     f = getattr(F, name)
