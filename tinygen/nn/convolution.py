@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tinygen.arguments import refuse
@@ -13,7 +14,7 @@ from tinygen.ops.unfold import pair
 from tinygen.random import Generator
 from tinygen.tensor import Tensor
 
-Lengths = int | tuple[int, int]
+Lengths = int | Sequence[int]
 
 
 class _Conv(Module):

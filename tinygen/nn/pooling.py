@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tinygen.nn import functional as F
 from tinygen.nn.module import Module
 from tinygen.tensor import Tensor
 
-Lengths = int | tuple[int, int]
+Lengths = int | Sequence[int]
 
 
 class MaxPool2d(Module):

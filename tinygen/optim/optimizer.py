@@ -258,8 +258,10 @@ class Optimizer:
         self, place: int, w: Any, group: Group, saved: Mapping[str, Any], problems: list[str]
     ) -> dict[str, Any]:
         """One parameter's averages, in arrays of their own with the parameter's memory order."""
-        own: dict[str, Any] = {}
         names = self._averages(group)
+        own: dict[str, Any] = {}
+        if any(saved.get(key) is not None for key in ("step", *names)):
+            own["step"] = int(saved.get("step", 1))  # first, as after a step: a file's bytes do not depend on a resume
         for key in saved:
             if key not in ("step", *names) and saved[key] is not None:
                 problems.append(f"parameter {place}: the state has {key!r}, which these settings do not use")
@@ -280,8 +282,6 @@ class Optimizer:
             else:
                 own[key] = array_module(w).empty_like(w)
                 own[key][...] = move(array, device_of(w))
-        if saved.get("step") is not None or own:
-            own["step"] = int(saved.get("step", 1))
         return own
 
     def __repr__(self) -> str:

@@ -309,7 +309,10 @@ def test_resumed_runs_are_the_same_to_the_bit(make, parameters, gradients):
     steps(again, resumed, range(5, 9))
     for p, q in zip(ps, again):
         np.testing.assert_array_equal(p.data, q.data)
-    assert resumed.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
+    whole, parts = optimizer.state_dict(), resumed.state_dict()
+    assert parts["param_groups"] == whole["param_groups"]
+    assert list(parts["param_groups"][0]) == list(whole["param_groups"][0])
+    assert [list(own) for own in parts["state"].values()] == [list(own) for own in whole["state"].values()]
 
 
 def _without_arrays(state, where, arrays):
