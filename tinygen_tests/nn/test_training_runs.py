@@ -281,3 +281,38 @@ def test_unet():
     assert b[-1] < b[0]
     agree_in_every_number(ours, theirs)
     assert repr(ours) == repr(theirs).replace("NonDynamicallyQuantizableLinear", "Linear")
+
+
+# ------------------------------------------------------------------------- a critic with a gradient penalty
+
+
+def critic(lib):
+    nn = lib.nn
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, 2, 1), nn.InstanceNorm2d(4, affine=True), nn.LeakyReLU(0.2),
+        nn.Conv2d(4, 6, 3, 1, 1), nn.GroupNorm(2, 6), nn.SiLU(), nn.AvgPool2d(2), nn.Flatten(),
+        nn.Linear(24, 8), nn.LayerNorm(8), nn.Softplus(), nn.Linear(8, 1),
+    )  # fmt: skip
+
+
+def test_gradient_penalty():
+    """(‖∇D(x)‖ − 1)² is differentiated through every layer a second time."""
+
+    def loss_of(lib):
+        grad = tg.grad if lib is tg else torch.autograd.grad
+
+        def loss(model, step, wrap):
+            real, fake = wrap(batch(4, 1, 8, 8, seed=step, low=0)), wrap(batch(4, 1, 8, 8, seed=100 + step))
+            between = (0.3 * real + 0.7 * fake).requires_grad_()
+            (g,) = grad(model(between).sum(), [between], create_graph=True)
+            penalty = ((g.flatten(1).norm(dim=1) - 1) ** 2).mean()
+            return model(fake).mean() - model(real).mean() + 10 * penalty
+
+        return loss
+
+    ours, theirs = twins(critic)
+    a = train(tg, ours, loss_of(tg), 1e-3, betas=(0.5, 0.9))
+    b = train(torch, theirs, loss_of(torch), 1e-3, betas=(0.5, 0.9))
+    agree(a, b)
+    assert b[-1] < b[0]
+    agree_in_every_number(ours, theirs)
