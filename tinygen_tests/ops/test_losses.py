@@ -126,9 +126,7 @@ def test_pos_weight_agrees_with_pytorch(pos_weight, weighted, reduction):
 
     def ours(x, t):
         weight = tg.Tensor(w).to(x) if weighted else None
-        return F.binary_cross_entropy_with_logits(
-            x, t, weight, reduction=reduction, pos_weight=tg.Tensor(p).to(x)
-        )
+        return F.binary_cross_entropy_with_logits(x, t, weight, reduction=reduction, pos_weight=tg.Tensor(p).to(x))
 
     def theirs(x, t):
         weight = torch.from_numpy(w).to(x.dtype) if weighted else None
