@@ -338,7 +338,7 @@ SCRIPT = textwrap.dedent("""
     real, said = tests.np.sin, []
     def slow_sin(x):
         said or said.append(print("in a step", flush=True))
-        time.sleep(0.004)
+        time.sleep(0.012)
         return real(x)
     tests.np.sin = slow_sin
     tests.train(folder, 40, resume=resume, log_every=2)
@@ -366,7 +366,7 @@ def test_a_process_killed_by_sigkill_and_then_interrupted_resumes_to_the_same_bi
     rng = random.Random(3)
     codes = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
     for kind in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM):
-        code, out, err = train_elsewhere(tmp_path, kind, rng.uniform(0, 0.06))
+        code, out, err = train_elsewhere(tmp_path, kind, rng.uniform(0, 0.1))
         if "done" in out:
             break
         assert code == codes[kind] and "Traceback" not in err, err
