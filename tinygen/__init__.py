@@ -1,10 +1,14 @@
 """tinygen: a deep-learning framework from scratch, on NumPy and CuPy.
 
 ``import tinygen as tg`` gives tensors and functions under PyTorch's names; ``tg.nn``, ``tg.optim``, ``tg.models``,
-``tg.data``, ``tg.training`` and ``tg.viz`` build on them.
+``tg.data``, ``tg.training`` and ``tg.viz`` build on them, each imported when it is first named.
 """
 
-from tinygen import cuda, data, models, nn, optim, testing, training, viz
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+from typing import Any as _Any
+
+from tinygen import cuda
 from tinygen import methods as _methods  # first: hangs the ops on Tensor
 from tinygen.autograd import grad
 from tinygen.backend import (
@@ -132,4 +136,20 @@ from tinygen.random import (
 from tinygen.serialization import CheckpointError, load, save
 from tinygen.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
 
+if TYPE_CHECKING:
+    from tinygen import data, models, nn, optim, testing, training, viz
+
 __version__ = "0.1.0"
+
+_PARTS = ("data", "models", "nn", "optim", "testing", "training", "viz")
+
+
+def __getattr__(name: str) -> _Any:
+    # `import tinygen` stays quick: a part is imported by the first `tg.PART`.
+    if name in _PARTS:
+        return _import_module(f"tinygen.{name}")
+    raise AttributeError(f"module 'tinygen' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PARTS])

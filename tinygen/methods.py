@@ -12,8 +12,8 @@ _METHODS = {
     elementwise: "add sub mul div pow neg abs sign floor ceil round exp expm1 log log1p sqrt rsqrt square reciprocal "
     "sin cos tanh sigmoid erf maximum minimum clamp eq ne lt le gt ge logical_not isnan isfinite",
     reduction: "sum mean var std prod amax amin max min argmax argmin all any logsumexp cumsum norm sum_to_size",
-    shape: "reshape flatten unflatten permute transpose squeeze unsqueeze broadcast_to repeat narrow split chunk unbind "
-    "flip roll to clone contiguous",
+    shape: "reshape flatten unflatten permute transpose squeeze unsqueeze broadcast_to repeat narrow split chunk "
+    "unbind flip roll to clone contiguous",
     indexing: "gather scatter_add index_select masked_fill tril triu",
     matmul: "matmul outer",
     activations: "relu",

@@ -196,6 +196,9 @@ class StackedAutoencoder(Autoencoder):
     Source: Hinton & Salakhutdinov (2006), fig. 1.
     """
 
+    encoder: nn.Sequential
+    decoder: nn.Sequential
+
     def __init__(
         self,
         image_shape: Sequence[int],
