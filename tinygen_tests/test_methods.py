@@ -17,7 +17,7 @@ Y = numbers(1, (3, 3), 0.3, 0.9)
 CALLS = {
     **dict.fromkeys(
         "neg abs sign floor ceil round exp expm1 log log1p sqrt rsqrt square reciprocal sin cos tanh sigmoid erf "
-        "logical_not isnan isfinite sum mean var std prod amax amin max min argmax argmin all any norm "
+        "relu logical_not isnan isfinite sum mean var std prod amax amin max min argmax argmin all any norm "
         "flatten squeeze unbind clone contiguous tril triu half float double int long bool dim numel size".split(),
         (),
     ),
@@ -25,6 +25,8 @@ CALLS = {
     "outer": None,
     "clamp": (0.4, 0.6),
     "logsumexp": (1,),
+    "softmax": (-1,),
+    "log_softmax": (0,),
     "cumsum": (0,),
     "sum_to_size": ((1, 3),),
     "reshape": (9,),
