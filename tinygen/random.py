@@ -133,6 +133,9 @@ _defaults: dict[str, Generator] = {}
 def default_generator(device: str | None = None) -> Generator:
     """The generator that draws on a device where none is named; seeded from the system until manual_seed."""
     place = _device(get_default_device() if device is None else device)
+    if place.type == "cuda" and place.index is None:
+        # "cuda" is a GPU with a number: two generators of one seed would draw the same numbers twice.
+        place = _device("cuda", module_for(place).cuda.Device().id)
     if place not in _defaults:
         _defaults[place] = Generator(_defaults["cpu"].initial_seed() if "cpu" in _defaults else None, place)
     return _defaults[place]

@@ -310,6 +310,8 @@ class Tensor:
                     "write value.detach(), or use tg.where or tg.scatter_add"
                 )
             value = value.data
+        elif isinstance(value, (list, tuple)):
+            value = array_module(self.data).asarray(np.asarray(value))  # CuPy fills slices from its arrays alone
         if is_array(value) and value.ndim and device_of(value) != self.device:
             raise DeviceError(
                 f"{who}: the tensor lives on {self.device}, the value on {device_of(value)}; "

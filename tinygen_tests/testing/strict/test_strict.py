@@ -98,6 +98,16 @@ def test_generators():
     assert 2 <= tg.randint(2, 5, (50,), rng=a).min().item() and tg.rand(3, 2).device == "cuda:0"
 
 
+def test_cuda_and_cuda_0_are_one_device_with_one_stream():
+    """randn(device="cuda") and randn_like, of an x on "cuda:0", once drew the same numbers from two generators."""
+    x = tg.randn(4, device="cuda")
+    assert tg.randn_like(x).tolist() != x.tolist() != tg.randn(4, device="cuda:0").tolist()
+    tg.manual_seed(5)
+    first = tg.randn(4, device="cuda:0").tolist()
+    tg.manual_seed(5)
+    assert tg.randn(4, device="cuda").tolist() == first
+
+
 # --------------------------------------------------------------------------------- wrong on CuPy, and seen
 
 
