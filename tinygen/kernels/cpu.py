@@ -2,20 +2,22 @@
 
 The three products of ops/convolution.py, as kernels/windows.py defines them. What makes them fast:
 
-- **Channels last in memory** under the logical shape (N, C, H, W). What one tap reads is then one run of C numbers,
-  what one row of taps reads one run of kw·C, and im2col copies whole runs.
-- **Tile by tile.** The columns of a few pictures, about 1 MiB, are gathered, multiplied and forgotten while
-  they are in the second-level cache; the whole of im2col (kh·kw times the input) never exists. Padding happens in
-  the tile too.
+- **Channels last in memory** under the logical shape (N, C, H, W): what one tap reads is one run of C numbers.
+- **Tile by tile.** The windows of a few pictures, about 1 MiB, are gathered, multiplied and forgotten while they
+  are in the second-level cache. The whole of im2col (kh·kw times the input) never exists, nor does a padded
+  picture, and where it pays windows overlap in memory (:func:`windows`).
 - **Products in small blocks** (kernels/products.py), on all threads at once (kernels/threads.py).
-- **No zero is multiplied.** conv_transpose2d with stride s is s² convolutions of stride 1, one for each remainder
-  (phase) of the result's coordinates modulo s, each with the taps that meet that phase.
+- **No inserted zero is multiplied.** conv_transpose2d with stride s is s² convolutions of stride 1, one for each
+  remainder (phase) of the result's coordinates modulo s, each with the taps that meet that phase.
 - **The smaller side is moved.** The weight gradient gathers windows of the picture or of the output gradient,
   whichever has fewer channels. A convolution to very few channels multiplies first and adds the shifted
   products afterwards.
+- **Small groups are merged** into one of up to 16 channels with zeros between them: one product that is mostly
+  zeros takes less time than sixteen tiny ones.
 
-Sums are done in an order that depends on the shapes alone, so results are the same bit for bit from run to run and
-for any number of threads.
+Sums are done in an order that depends on the shapes alone, so results are the same bit for bit from run to run
+and for any number of threads. Numbers that are not finite may spoil more of a result than they should: some
+products are computed and thrown away, or multiplied by 0.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinygen.kernels import threads
-from tinygen.kernels.products import multiply, multiply_transposed, packed
+from tinygen.kernels.products import multiply, multiply_to_planes, multiply_transposed, packed
 from tinygen.kernels.threads import scratch
 from tinygen.kernels.windows import Pair, Window
 
 TILE = 1 << 20  # bytes of columns in a tile
-_PLANAR = 4  # up to so many channels, columns are gathered plane by plane
+_FEW = 4  # up to so many channels out, products are added up instead of windows gathered
 _SERIAL = 1 << 21  # multiplications below which one thread is as fast as two
 
 Task = Callable[[], Any]
@@ -50,85 +52,129 @@ class Slide(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """Pictures n0 … n1 and output rows i0 … i1, and the rows and columns of the picture that they read."""
+    """Pictures n0 … n1, output rows i0 … i1."""
 
     n0: int
     n1: int
     i0: int
     i1: int
-    top: int
-    bottom: int
+
+
+class Plan(NamedTuple):
+    """How the windows of one convolution are laid out in scratch memory; see :func:`windows`.
+
+    Attributes:
+        tiles: what is done at a time.
+        left: columns of zeros before a row of the picture.
+        skip: columns of the picture that no window reads (negative padding).
+        width: columns in all; zeros follow the picture where they are needed.
+        step: columns from one output position to the next.
+        interleave: how many interleaved sets of windows there are; 0 where windows are copied one by one.
+    """
+
+    tiles: tuple[Tile, ...]
     left: int
-    right: int
+    skip: int
+    width: int
+    step: int
+    interleave: int
+
+    def made(self, ow: int) -> int:
+        """How many positions in a row are computed, those that are thrown away included."""
+        return self.width // self.step if self.interleave else ow
 
 
 @lru_cache(maxsize=512)
-def tiles(N: int, oh: int, ow: int, bytes_per_position: int, slide: Slide) -> tuple[Tile, ...]:
-    """Cut the N·oh output rows into tiles of about TILE bytes: whole pictures, or rows of one."""
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = slide
-    positions = max(TILE // bytes_per_position, 1)
-    if oh * ow <= positions:
-        pieces = -(-N // (positions // (oh * ow)))
-        if pieces < 4 and N * oh * ow * bytes_per_position > TILE // 4:
-            pieces = min(4, N)
+def plan(N: int, W: int, C: int, oh: int, ow: int, O: int, itemsize: int, slide: Slide) -> Plan:
+    """The plan for N pictures with rows of W columns, C channels in, oh×ow outputs, O channels out."""
+    (kh, kw), (_, sw), (_, pw), (_, dw) = slide
+    left, skip = max(pw, 0), max(-pw, 0)
+    reach = sw * (ow - 1) + dw * (kw - 1) + 1
+    # A row may read its last zeros from those that the next row begins with.
+    width = -(-max(sw * ow, reach - left, min(reach, left + W - skip)) // sw) * sw
+    sets = -(-kw // sw)
+    # In nanoseconds for a row: products that are thrown away and a copy of the rest, or a copy of the windows.
+    overlapping = (width // sw - ow) * kh * kw * C * O / 70 + ow * O / 2
+    copying = ow * (kh * kw * C / 8 + O / 4 + 5)
+    if dw > 1 or overlapping > copying:
+        width, sets = -(-reach // sw) * sw, 0
+    if kw == sw == 1:
+        sets = 1
+    row = (width * kh * C if sets else width * kh * C + ow * kh * kw * C) * itemsize
+    return Plan(cut(N, oh, row), left, skip, width, sw, sets)
+
+
+@lru_cache(maxsize=512)
+def cut(N: int, oh: int, row: int) -> tuple[Tile, ...]:
+    """N pictures of oh output rows, each of which takes ``row`` bytes, in tiles of about TILE bytes."""
+    rows = max(TILE // row, 1)
+    if oh <= rows:
+        pieces = max(-(-N // (rows // oh)), min(N, 4, 4 * N * oh * row // TILE), 1)
         cuts = [N * k // pieces for k in range(pieces + 1)]
-        parts = [(n0, n1, 0, oh) for n0, n1 in zip(cuts, cuts[1:])]
-    else:
-        pieces = -(-oh // max(positions // ow, 1))
-        cuts = [oh * k // pieces for k in range(pieces + 1)]
-        parts = [(n, n + 1, i0, i1) for n in range(N) for i0, i1 in zip(cuts, cuts[1:])]
-    left, right = -pw, sw * (ow - 1) + dw * (kw - 1) + 1 - pw
-    return tuple(
-        Tile(n0, n1, i0, i1, sh * i0 - ph, sh * (i1 - 1) + dh * (kh - 1) + 1 - ph, left, right)
-        for n0, n1, i0, i1 in parts
-    )
+        return tuple(Tile(n0, n1, 0, oh) for n0, n1 in zip(cuts, cuts[1:]))
+    pieces = -(-oh // rows)
+    cuts = [oh * k // pieces for k in range(pieces + 1)]
+    return tuple(Tile(n, n + 1, i0, i1) for n in range(N) for i0, i1 in zip(cuts, cuts[1:]))
 
 
-def source(x: np.ndarray, tile: Tile, planar: bool) -> np.ndarray:
-    """The part of x (N, H, W, C) that a tile reads, zeros around it: a view of x, or a padded copy."""
-    n0, n1, _, _, top, bottom, left, right = tile
+def windows(x: np.ndarray, tile: Tile, layout: Plan, slide: Slide, ow: int) -> np.ndarray:
+    """The windows of a tile as the rows of matrices (sets, m, kw·kh·C), from x (N, H, W, C).
+
+    The rows of the picture that output row i reads are laid side by side, with the zeros around them:
+    b[i, j, u, c] = x[s·i + d·u − p, j − p, c]. In b, the window at column j is the run b[i, j : j + kw]; windows
+    overlap, so what is copied is kh times the picture instead of kh·kw times. BLAS takes no matrix whose rows
+    overlap, but every R-th window, R·s ≥ kw, overlaps no other: R interleaved sets of windows (Plan.interleave), each
+    an honest matrix. A few windows begin in one row and end in the next; their products are thrown away.
+    """
+    (kh, kw), (sh, sw), (ph, _), (dh, dw) = slide
+    n0, n1, i0, i1 = tile
+    _, left, skip, width, step, sets = layout
     H, W, C = x.shape[1:]
-    if top >= 0 and left >= 0 and bottom <= H and right <= W and (planar or C == 1 or x.strides[3] == x.itemsize):
-        return x[n0:n1, top:bottom, left:right]
-    rows, columns = bottom - top, right - left
-    if planar:
-        y = scratch("padded", (C, n1 - n0, rows, columns), x.dtype).transpose(1, 2, 3, 0)
-    else:
-        y = scratch("padded", (n1 - n0, rows, columns, C), x.dtype)
-    # rows a … b of y are rows of the picture, and columns c … d
-    a, b = min(max(-top, 0), rows), max(min(H - top, rows), 0)
-    c, d = min(max(-left, 0), columns), max(min(W - left, columns), 0)
-    if a >= b or c >= d:
-        y[...] = 0
-        return y
-    y[:, :a] = 0
-    y[:, b:] = 0
-    y[:, a:b, :c] = 0
-    y[:, a:b, d:] = 0
-    y[:, a:b, c:d] = x[n0:n1, a + top : b + top, c + left : d + left]
-    return y
+    pictures, oh = n1 - n0, i1 - i0
+    part = x[n0:n1]
+    if kh == kw == sh == sw == 1 and left == skip == ph == 0 and ow == W and i1 <= H and part.flags.c_contiguous:
+        return part[:, i0:i1].reshape(1, pictures * oh * ow, C)
+    size = pictures * oh * width
+    spare = kw + max(sets, 1) * step
+    flat = scratch("rows", (size + spare, kh, C), x.dtype)
+    flat[size:] = 0
+    b = flat[:size].reshape(pictures, oh, width, kh, C)
+    filled = max(min(width - left, W - skip), 0)
+    b[:, :, :left] = 0
+    b[:, :, left + filled :] = 0
+    for u in range(kh):
+        shift = dh * u - ph
+        first = min(max(-(shift // sh), i0), i1)
+        last = max(min((H - 1 - shift) // sh + 1, i1), first)
+        b[:, : first - i0, left : left + filled, u] = 0
+        b[:, last - i0 :, left : left + filled, u] = 0
+        if last > first and filled:
+            rows = slice(sh * first + shift, sh * (last - 1) + shift + 1, sh)
+            b[:, first - i0 : last - i0, left : left + filled, u] = part[:, rows, skip : skip + filled]
+    column = kh * C * x.itemsize
+    if sets:
+        m = -(-(size // step) // sets)
+        shape = (sets, m, kw * kh * C)
+        return as_strided(flat, shape, (step * column, sets * step * column, x.itemsize))
+    every = as_strided(
+        b, (pictures, oh, ow, kw, kh * C), (*b.strides[:2], step * column, dw * column, x.itemsize)
+    )
+    copied = scratch("windows", every.shape, x.dtype)
+    copied[...] = every
+    return copied.reshape(1, pictures * oh * ow, kw * kh * C)
 
 
-def columns(x: np.ndarray, tile: Tile, ow: int, slide: Slide) -> np.ndarray:
-    """im2col of a tile: (positions, kh·kw·C); in memory position by position, or tap by tap where C is small."""
-    (kh, kw), (sh, sw), _, (dh, dw) = slide
-    planar = x.shape[3] <= _PLANAR
-    y = source(x, tile, planar)
-    pictures, oh, C = tile.n1 - tile.n0, tile.i1 - tile.i0, x.shape[3]
-    n, row, column, channel = y.strides
-    if kh == kw == sh == sw == 1 and y.flags.c_contiguous:
-        return y.reshape(-1, C)
-    if planar:
-        shape = (kh, kw, C, pictures, oh, ow)
-        strides = (dh * row, dw * column, channel, n, sh * row, sw * column)
-        into = scratch("columns", shape, x.dtype)
-        into[...] = as_strided(y, shape, strides)
-        return into.reshape(kh * kw * C, -1).T
-    shape = (pictures, oh, ow, kh, kw, C)
-    strides = (n, sh * row, sw * column, dh * row, dw * column, channel)
-    into = scratch("columns", shape, x.dtype)
-    into[...] = as_strided(y, shape, strides)
-    return into.reshape(-1, kh * kw * C)
+def _channels_last(x: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) → (N, H, W, C), channels next to each other in memory: a view where they are."""
+    rows = x.transpose(0, 2, 3, 1)
+    if rows.strides[3] == x.itemsize or rows.shape[3] == 1:
+        return rows
+    new = np.empty(rows.shape, x.dtype)
+    N, H, W, C = rows.shape
+    parts = cut(N, H, W * C * x.itemsize) if x.size else ()
+    tasks: list[Task] = [partial(np.copyto, new[n0:n1, i0:i1], rows[n0:n1, i0:i1]) for n0, n1, i0, i1 in parts]
+    _start(tasks, 16 * x.size)
+    return new
 
 
 def _start(tasks: list[Task], work: int) -> None:
@@ -146,63 +192,72 @@ def correlate(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray,
     """The tasks of y = conv(x, w) + b for x (N, H, W, C), w (kh, kw, C, O), y (N, oh, ow, O), on any strides."""
     kh, kw, C, O = w.shape
     N, oh, ow, _ = y.shape
-    taps = kh * kw
-    if taps == 0:
+    if kh * kw == 0:
         return [partial(_blank, y, b)]
-    if slide.stride == (1, 1) and taps > 1 and O <= _PLANAR and C > 2 * O:
-        matrix = np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(taps * O, C)
-        parts = tiles(N, oh, ow, max(taps * O, C) * x.itemsize, slide)
+    if slide.stride == (1, 1) and kh * kw > 1 and O <= _FEW and C > 2 * O:
+        matrix = np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(-1, C)
+        parts = cut(N, oh, max(kh * kw * O, C) * x.shape[2] * x.itemsize)
         return [partial(_scatter, x, matrix, b, y, tile, slide) for tile in parts]
-    matrix = packed(w.reshape(taps * C, O))
-    parts = tiles(N, oh, ow, taps * C * x.itemsize, slide)
-    return [partial(_gather, x, matrix, b, y, tile, slide) for tile in parts]
+    matrix = packed(w.transpose(1, 0, 2, 3).reshape(-1, O))
+    bias = None if b is None else np.tile(b, ow)
+    layout = plan(N, x.shape[2], C, oh, ow, O, x.itemsize, slide)
+    return [partial(_gather, x, matrix, bias, y, tile, layout, slide) for tile in layout.tiles]
 
 
 def _blank(y: np.ndarray, b: np.ndarray | None) -> None:
     y[...] = 0 if b is None else b
 
 
-def _gather(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, tile: Tile, slide: Slide) -> None:
-    """Gather the columns, then multiply."""
+def _gather(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, tile: Tile, layout: Plan, slide: Slide
+) -> None:
+    """Gather the windows, then multiply; b is the bias of a row of outputs, (ow·O)."""
     target = y[tile.n0 : tile.n1, tile.i0 : tile.i1]
     pictures, oh, ow, O = target.shape
-    a = columns(x, tile, ow, slide)
-    if _even(target):
-        out = target.reshape(-1, O)
-        multiply(a, w, out)
+    a = windows(x, tile, layout, slide, ow)
+    sets, m, _ = a.shape
+    even = target.strides[:3] == (oh * target.strides[1], ow * target.strides[2], O * y.itemsize)
+    if sets == 1 and m == pictures * oh * ow and even:
+        multiply(a, w, target.reshape(1, m, O))
         if b is not None:
-            out += b
+            rows = target.reshape(pictures * oh, ow * O)
+            rows += b
+        return
+    result = scratch("result", (m, sets, O), y.dtype)
+    multiply(a, w, result.transpose(1, 0, 2))
+    made = layout.made(ow)
+    result = result.reshape(sets * m, O)[: pictures * oh * made].reshape(pictures, oh, made, O)[:, :, :ow]
+    if b is None:
+        target[...] = result
+    elif target.strides[2] == O * y.itemsize:
+        np.add(_lines(result), b, out=_lines(target))
     else:
-        out = scratch("result", (pictures, oh, ow, O), y.dtype)
-        multiply(a, w, out.reshape(-1, O))
-        if b is None:
-            target[...] = out
-        else:
-            np.add(out, b, out=target)
+        np.add(result, b.reshape(ow, O), out=target)
 
 
-def _even(y: np.ndarray) -> bool:
-    """Whether the positions of y (N, oh, ow, O) lie at equal distances, so that reshape(−1, O) is a view."""
-    steps = [(n, step) for n, step in zip(y.shape[:3], y.strides[:3]) if n > 1]
-    return all(outer == n * inner for (_, outer), (n, inner) in zip(steps, steps[1:]))
+def _lines(y: np.ndarray) -> np.ndarray:
+    """(N, oh, ow, O) with contiguous rows as (N, oh, ow·O): long rows are added fastest."""
+    shape = (*y.shape[:2], y.shape[2] * y.shape[3])
+    return as_strided(y, shape, (*y.strides[:2], y.itemsize))
 
 
 def _scatter(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, tile: Tile, slide: Slide) -> None:
     """Multiply, then add the shifted products: y[i] = Σ_u (w_u x)[i + d·u − p]."""
-    (kh, kw), _, _, (dh, dw) = slide
+    (kh, kw), _, (ph, pw), (dh, dw) = slide
     target = y[tile.n0 : tile.n1, tile.i0 : tile.i1].transpose(3, 0, 1, 2)
     O, pictures, oh, ow = target.shape
     H, W, C = x.shape[1:]
-    top, bottom = max(tile.top, 0), min(tile.bottom, H)
-    part = x[tile.n0 : tile.n1, top:bottom]
-    product = scratch("product", (kh * kw * O, pictures * (bottom - top) * W), y.dtype)
-    np.matmul(w, part.reshape(-1, C).T, out=product)
+    top = min(max(tile.i0 - ph, 0), H)
+    bottom = max(min(tile.i1 - ph + dh * (kh - 1), H), top)
+    part = x[tile.n0 : tile.n1, top:bottom].reshape(-1, C)
+    product = scratch("product", (kh * kw * O, part.shape[0]), y.dtype)
+    multiply_to_planes(w, part, product)
     planes = product.reshape(kh, kw, O, pictures, bottom - top, W)
     total = scratch("result", (O, pictures, oh, ow), y.dtype)
     total[...] = 0 if b is None else b[:, None, None, None]
     for u in range(kh):
         for v in range(kw):
-            down, across = tile.top + dh * u - top, tile.left + dw * v
+            down, across = tile.i0 - ph + dh * u - top, dw * v - pw
             i0, i1 = max(-down, 0), min(oh, bottom - top - down)
             j0, j1 = max(-across, 0), min(ow, W - across)
             if i0 < i1 and j0 < j1:
@@ -214,17 +269,18 @@ def conv2d(x: Any, w: Any, b: Any, window: Window, groups: int) -> np.ndarray:
     """y = ∂T/∂y(x, w) + b: (N, C, H, W), (O, C/g, kh, kw), (O) or None → (N, O, Ho, Wo)."""
     if x.dtype == np.float16:
         return _in_float32(conv2d, (x, w, b), window, groups)
+    w, groups = _merged(w, groups)
     N, O, c = x.shape[0], w.shape[0], w.shape[1]
     o = O // groups
     y = np.empty((N, *window.out, O), x.dtype)
     if y.size:
         slide = Slide(window.kernel, window.stride, window.padding, window.dilation)
-        rows, taps = x.transpose(0, 2, 3, 1), w.transpose(2, 3, 1, 0)
+        rows, taps = _channels_last(x), w.transpose(2, 3, 1, 0)
         tasks: list[Task] = []
         for k in range(groups):
             i, j = slice(k * c, k * c + c), slice(k * o, k * o + o)
             tasks += correlate(rows[..., i], taps[..., j], None if b is None else b[j], y[..., j], slide)
-        _start(tasks, y.size * (w.size // O))
+        _start(tasks, y.size * c * window.kernel[0] * window.kernel[1])
     return y.transpose(0, 3, 1, 2)
 
 
@@ -237,11 +293,12 @@ def conv_transpose2d(y: Any, w: Any, b: Any, window: Window, groups: int) -> np.
     """
     if y.dtype == np.float16:
         return _in_float32(conv_transpose2d, (y, w, b), window, groups)
+    w, groups = _merged(w, groups)
     N, O, c = y.shape[0], w.shape[0], w.shape[1]
     o = O // groups
     x = np.empty((N, *window.size, groups * c), y.dtype)
     if x.size:
-        (sh, sw), rows, taps = window.stride, y.transpose(0, 2, 3, 1), w.transpose(2, 3, 0, 1)
+        (sh, sw), rows, taps = window.stride, _channels_last(y), w.transpose(2, 3, 0, 1)
         tasks: list[Task] = []
         for vertical in _phases(0, window):
             for horizontal in _phases(1, window):
@@ -257,8 +314,26 @@ def conv_transpose2d(y: Any, w: Any, b: Any, window: Window, groups: int) -> np.
                     i, j = slice(k * o, k * o + o), slice(k * c, k * c + c)
                     bias = None if b is None else b[j]
                     tasks += correlate(rows[..., i], part[:, :, i], bias, target[..., j], slide)
-        _start(tasks, y.size * (w.size // O))
+        _start(tasks, y.size * c * window.kernel[0] * window.kernel[1])
     return x.transpose(0, 3, 1, 2)
+
+
+def _merge(c: int, o: int, groups: int) -> int:
+    """How many groups of c channels in and o out are merged into one."""
+    return max(q for q in range(1, groups + 1) if groups % q == 0 and (q == 1 or q * max(c, o) <= 16))
+
+
+def _merged(w: np.ndarray, groups: int) -> tuple[np.ndarray, int]:
+    """The filters (O, C/g, kh, kw) of fewer, larger groups: zeros where two groups do not meet."""
+    O, c, kh, kw = w.shape
+    q = _merge(c, O // groups, groups)
+    if q == 1:
+        return w, groups
+    o = O // groups
+    wide = np.zeros((groups // q, q, o, q, c, kh, kw), w.dtype)
+    for k in range(q):
+        wide[:, k, :, k] = w.reshape(groups // q, q, o, c, kh, kw)[:, k]
+    return wide.reshape(O, q * c, kh, kw), groups // q
 
 
 class Phase(NamedTuple):
@@ -294,54 +369,73 @@ def _phases(axis: int, window: Window) -> tuple[Phase, ...]:
 def conv2d_weight_gradient(x: Any, y: Any, window: Window, groups: int) -> np.ndarray:
     """w = ∂T/∂w(x, y): (N, C, H, W), (N, O, Ho, Wo) → (O, C/g, kh, kw).
 
-    W = Xᵀ Y, X the columns of x. With stride 1, Σ_i y[i] x[i + d·u − p] = Σ_m x[m] y[m − d·u + p] says that the
-    columns may be y's instead, taps reversed: better where y has fewer channels.
+    W = Yᵀ X, X the windows of x. With stride 1, Σ_i y[i] x[i + d·u − p] = Σ_m x[m] y[m − d·u + p] says that the
+    windows may be y's instead, taps reversed: better where y has fewer channels.
     """
     if x.dtype == np.float16:
         return _in_float32(conv2d_weight_gradient, (x, y), window, groups)
     (kh, kw), (ph, pw), (dh, dw) = window.kernel, window.padding, window.dilation
+    q = _merge(x.shape[1] // groups, y.shape[1] // groups, groups)
+    groups //= q
     c, o = x.shape[1] // groups, y.shape[1] // groups
-    rows, cotangent = x.transpose(0, 2, 3, 1), y.transpose(0, 2, 3, 1)
-    w = np.empty((groups * o, c, kh, kw), x.dtype)
+    rows, cotangent = _channels_last(x), _channels_last(y)
+    w = np.empty((groups, o, c, kh, kw), x.dtype)
     for k in range(groups):
         a, g = rows[..., k * c : k * c + c], cotangent[..., k * o : k * o + o]
         if window.stride == (1, 1) and o < c and kh * kw > 1:
             back = Slide((kh, kw), (1, 1), (dh * (kh - 1) - ph, dw * (kw - 1) - pw), (dh, dw))
-            total = _accumulate(g, a, back).reshape(kh, kw, o, c)[::-1, ::-1].transpose(2, 3, 0, 1)
+            w[k] = _accumulate(g, a, back).reshape(c, kw, kh, o)[:, ::-1, ::-1].transpose(3, 0, 2, 1)
         else:
             slide = Slide(window.kernel, window.stride, window.padding, window.dilation)
-            total = _accumulate(a, g, slide).reshape(kh, kw, c, o).transpose(3, 2, 0, 1)
-        w[k * o : k * o + o] = total
-    return w
+            w[k] = _accumulate(a, g, slide).reshape(o, kw, kh, c).transpose(0, 3, 2, 1)
+    if q > 1:  # of the merged groups' filters, those that join a group with itself
+        diagonal = w.reshape(groups, q, o // q, q, c // q, kh, kw).diagonal(axis1=1, axis2=3)
+        w = np.ascontiguousarray(np.moveaxis(diagonal, -1, 1))
+    return w.reshape(-1, c // q, kh, kw)
 
 
 def _accumulate(x: np.ndarray, y: np.ndarray, slide: Slide) -> np.ndarray:
-    """Σ over all positions of (column of x)(row of y)ᵀ: (N, H, W, C), (N, oh, ow, O) → (kh·kw·C, O).
+    """Σ over all positions of (row of y)(column of x)ᵀ: (N, H, W, C), (N, oh, ow, O) → (O, kh·kw·C).
 
     A lane is a run of tiles, added up one after the other; then the lanes are added, in their order.
     """
     N, oh, ow, O = y.shape
     K = slide.kernel[0] * slide.kernel[1] * x.shape[3]
     if not y.size:
-        return np.zeros((K, O), x.dtype)
-    parts = tiles(N, oh, ow, K * x.itemsize, slide)
+        return np.zeros((O, K), x.dtype)
+    layout = plan(N, *x.shape[2:], oh, ow, O, x.itemsize, slide)
+    parts = layout.tiles
     lanes = min(len(parts), max(4, min(16, (8 << 20) // (K * O * x.itemsize))))
-    totals = np.empty((lanes, K, O), x.dtype)
+    totals = np.empty((lanes, O, K), x.dtype)
     cuts = [len(parts) * k // lanes for k in range(lanes + 1)]
     tasks: list[Task] = [
-        partial(_lane, x, y, parts[i:j], slide, totals[k])
+        partial(_lane, x, y, parts[i:j], layout, slide, totals[k])
         for k, (i, j) in enumerate(zip(cuts, cuts[1:]))
     ]
     _start(tasks, y.size * K)
     return totals.sum(0) if lanes > 1 else totals[0]
 
 
-def _lane(x: np.ndarray, y: np.ndarray, parts: tuple[Tile, ...], slide: Slide, total: np.ndarray) -> None:
+def _lane(
+    x: np.ndarray, y: np.ndarray, parts: tuple[Tile, ...], layout: Plan, slide: Slide, total: np.ndarray
+) -> None:
     O, ow = y.shape[3], y.shape[2]
-    for i, tile in enumerate(parts):
-        a = columns(x, tile, ow, slide)
-        g = y[tile.n0 : tile.n1, tile.i0 : tile.i1].reshape(-1, O)
-        multiply_transposed(a, g, total, add=i > 0)
+    for k, tile in enumerate(parts):
+        a = windows(x, tile, layout, slide, ow)
+        sets, m, _ = a.shape
+        part = y[tile.n0 : tile.n1, tile.i0 : tile.i1]
+        pictures, oh = part.shape[:2]
+        if sets == 1 and m == pictures * oh * ow:
+            g = part.reshape(1, m, O)
+        else:  # in the places of the windows, zeros for those that count for nothing
+            flat = scratch("cotangent", (sets * m, O), y.dtype)
+            made = layout.made(ow)
+            places = flat[: pictures * oh * made].reshape(pictures, oh, made, O)
+            places[:, :, :ow] = part
+            places[:, :, ow:] = 0
+            flat[pictures * oh * made :] = 0
+            g = flat.reshape(m, sets, O).transpose(1, 0, 2)
+        multiply_transposed(g, a, total, add=k > 0)
 
 
 def _in_float32(kernel: Callable, arrays: tuple, window: Window, groups: int) -> np.ndarray:

@@ -1,62 +1,65 @@
 """Matrix products of tall, thin matrices, cut into blocks that BLAS multiplies fastest.
 
 OpenBLAS, which comes with NumPy, copies ("packs") both operands before it multiplies, and wakes its own threads
-when m·n·k is large. For a block of at most 10⁶ multiplications its AVX-512 kernels do neither: on a matrix with few
-columns they reached 165 GFlop/s per core, the packing path 105 to 140, of 180 that the core can do (OpenBLAS 0.3.31
-on a Sapphire Rapids Xeon, float32, (900×288)·(288×32) and the like). Blocks also leave several of our own threads to
-multiply at the same time, where OpenBLAS would make one wait for the other.
+when m·n·k is large. For a block of at most 10⁶ multiplications its AVX-512 kernels do neither. They want the
+operand that is read along its rows to begin on a cache line, which NumPy's arrays do not: 160 to 180 GFlop/s
+per core where it does, 110 where it does not, 100 to 135 by packing (OpenBLAS 0.3.31, Sapphire Rapids Xeon,
+float32, 900×288 times 288×32 and the like). Hence both functions here read such operands from scratch memory.
+Blocks also let several of our own threads multiply at once, where OpenBLAS would make one wait for the other.
+
+Left factors come as a stack (r, m, k) that stands for r·m rows in interleaved order; see kernels/cpu.py.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.threads import scratch
+from tinygen.kernels.threads import aligned, scratch
 
 BLOCK = 1_000_000  # m·n·k of a block
-_PANEL = 9216  # k·n of a block: numbers of B that stay in the first-level cache
-_WIDE = 64  # n of a block
+_PANEL = 24_576  # k·n of a block: what is read again for every row stays in a near cache
 
 
 def _divisor(n: int, most: int) -> int:
-    """The largest divisor of n that is at most ``most``; n itself where that would be less than most/3."""
-    best = next(d for d in range(min(n, most), 0, -1) if n % d == 0)
-    return best if 3 * best >= min(n, most) else n
+    """The largest divisor of n up to ``most`` that fills vectors (a multiple of 32, else of 16); else n itself."""
+    for step in (32, 16):
+        for d in range(min(n, most) // step * step, 0, -step):
+            if n % d == 0:
+                return d
+    return n
 
 
 @lru_cache(maxsize=1024)
 def _blocks(m: int, k: int, n: int) -> tuple[int, int, int, int]:
-    """Rows, summands and columns of a block, and how many full blocks of rows there are."""
-    wide = _divisor(n, _WIDE) if n % 16 == 0 else n
-    inner = _divisor(k, max(_PANEL // wide, 16))
+    """Rows, summands and columns of a block of A B, and how many full blocks of rows there are."""
+    wide = _divisor(n, 64)
+    inner = _divisor(k, max(min(_PANEL // wide, 384), 16))
     count = -(-m // max(BLOCK // (inner * wide), 8))
     return m // count, inner, wide, count
 
 
 def packed(b: np.ndarray) -> np.ndarray:
-    """The right factor (k, n) cut into contiguous blocks (k/inner, n/wide, inner, wide) for :func:`multiply`."""
+    """The right factor (k, n) of :func:`multiply`, in blocks (k/inner, n/wide, inner, wide) in new memory."""
     k, n = b.shape
     _, inner, wide, _ = _blocks(1, k, n)
-    return np.ascontiguousarray(b.reshape(k // inner, inner, n // wide, wide).transpose(0, 2, 1, 3))
+    new = aligned((k // inner, n // wide, inner, wide), b.dtype)
+    new[...] = b.reshape(k // inner, inner, n // wide, wide).transpose(0, 2, 1, 3)
+    return new
 
 
 def multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """out = A B for A (m, k), B (k, n) cut by :func:`packed`, out (m, n) with contiguous rows."""
-    m, k = a.shape
-    n = out.shape[1]
-    rows, inner, wide, count = _blocks(m, k, n)
+    """out = A B for A (r, m, k), B (k, n) cut by :func:`packed`, out (r, m, n); all with contiguous rows."""
+    r, m, k = a.shape
+    n = out.shape[2]
+    rows, inner, _, count = _blocks(m, k, n)
     sums = k // inner
-    if sums == 1:
-        target = out[None]
-    else:
-        target = scratch("partial", (sums, m, n), out.dtype)
+    target = out[None] if sums == 1 else scratch("partial", (sums, r, m, n), out.dtype)
     done = rows * count
-    _stack(a[:done], b, target[:, :done], rows)
+    _stack(a[:, :done], b, target[:, :, :done], rows)
     if done < m:
-        _stack(a[done:], b, target[:, done:], m - done)
+        _stack(a[:, done:], b, target[:, :, done:], m - done)
     if sums > 1:
         np.add(target[0], target[1], out=out)
         for part in target[2:]:
@@ -66,43 +69,56 @@ def multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
 def _stack(a: np.ndarray, b: np.ndarray, out: np.ndarray, rows: int) -> None:
     """The products of all blocks: out[s] = A[:, s] B[s], for the s-th piece of the sum."""
     sums, across, inner, wide = b.shape
-    m = a.shape[0]
-    left = a.reshape(m // rows, rows, sums, inner).transpose(2, 0, 1, 3)[:, :, None]
-    result = out.reshape(sums, m // rows, rows, across, wide).transpose(0, 1, 3, 2, 4)
-    np.matmul(left, b[:, None], out=result)
+    r, m, _ = a.shape
+    left = a.reshape(r, m // rows, rows, sums, inner).transpose(3, 0, 1, 2, 4)[:, :, :, None]
+    result = out.reshape(sums, r, m // rows, rows, across, wide).transpose(0, 1, 2, 4, 3, 5)
+    np.matmul(left, b[:, None, None], out=result)
+
+
+def multiply_to_planes(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """out = A Bᵀ for A (k, n) with few rows, B (m, n), out (k, m): one contiguous plane for each row of A."""
+    (k, n), m = a.shape, b.shape[0]
+    rows = max(BLOCK // (k * n), 1)
+    done = m - m % rows
+    if done:
+        blocks = b[:done].reshape(-1, rows, n).transpose(0, 2, 1)
+        np.matmul(a, blocks, out=out[:, :done].reshape(k, -1, rows).transpose(1, 0, 2))
+    if done < m:
+        np.matmul(a, b[done:].T, out=out[:, done:])
 
 
 @lru_cache(maxsize=1024)
 def _transposed_blocks(m: int, k: int, n: int) -> tuple[int, int, int, int]:
-    """The same for Aᵀ B: there the sum over m is the long one."""
-    wide = _divisor(n, _WIDE) if n % 16 == 0 else n
-    across = _divisor(k, 96)
-    count = -(-m // max(BLOCK // (across * wide), 8))
-    return m // count, across, wide, count
+    """Rows of both, columns of each in a block of Aᵀ B, and how many full blocks of rows there are."""
+    high, wide = _divisor(k, 32), _divisor(n, 64)
+    count = -(-m // max(BLOCK // (high * wide), 8))
+    return m // count, high, wide, count
 
 
 def multiply_transposed(a: np.ndarray, b: np.ndarray, out: np.ndarray, add: bool) -> None:
-    """out = Aᵀ B, or out += Aᵀ B, for A (m, k), B (m, n), out (k, n) contiguous."""
-    m, k = a.shape
-    n = b.shape[1]
-    rows, across, wide, count = _transposed_blocks(m, k, n)
+    """out = Σ Aᵀ B, or out += Σ Aᵀ B, over a stack: A (r, m, k), B (r, m, n) in scratch memory, out (k, n)."""
+    r, m, k = a.shape
+    n = b.shape[2]
+    rows, high, wide, count = _transposed_blocks(m, k, n)
     done = rows * count
     pieces = count + (done < m)
-    partial = out[None] if pieces == 1 and not add else scratch("partial", (pieces, k, n), out.dtype)
-    _transposed_stack(a[:done], b[:done], partial[:count], across, wide)
+    partial = scratch("partial", (r, pieces, k, n), out.dtype)
+    _transposed_stack(a[:, :done], b[:, :done], partial[:, :count], high, wide)
     if done < m:
-        _transposed_stack(a[done:], b[done:], partial[count:], across, wide)
-    if partial.base is not out:
-        for i, part in enumerate(partial):
-            if add or i > 0:
-                np.add(out, part, out=out)
-            else:
-                out[...] = part
+        _transposed_stack(a[:, done:], b[:, done:], partial[:, count:], high, wide)
+    first, *rest = partial.reshape(r * pieces, k, n)
+    if add:
+        np.add(out, first, out=out)
+    else:
+        out[...] = first
+    for part in rest:
+        np.add(out, part, out=out)
 
 
-def _transposed_stack(a: np.ndarray, b: np.ndarray, out: np.ndarray, across: int, wide: int) -> None:
-    count, k, n = out.shape
-    rows = a.shape[0] // count
-    left = a.reshape(count, rows, k // across, across).transpose(0, 2, 3, 1)[:, :, None]
-    right = b.reshape(count, rows, n // wide, wide).transpose(0, 2, 1, 3)[:, None]
-    np.matmul(left, right, out=out.reshape(count, k // across, across, n // wide, wide).transpose(0, 1, 3, 2, 4))
+def _transposed_stack(a: np.ndarray, b: np.ndarray, out: np.ndarray, high: int, wide: int) -> None:
+    r, count, k, n = out.shape
+    rows = a.shape[1] // count
+    left = a.reshape(r, count, rows, k // high, high).transpose(0, 1, 3, 4, 2)[:, :, :, None]
+    right = b.reshape(r, count, rows, n // wide, wide).transpose(0, 1, 3, 2, 4)[:, :, None]
+    result = out.reshape(r, count, k // high, high, n // wide, wide).transpose(0, 1, 2, 4, 3, 5)
+    np.matmul(left, right, out=result)

@@ -11,6 +11,7 @@ process may use; :func:`set_num_threads` changes it.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import deque
@@ -167,13 +168,16 @@ def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     Memory that was just used is in the cache still, and costs no page fault. It is kept, so ask for no more than a
     few megabytes.
     """
-    size = dtype.itemsize
-    for n in shape:
-        size *= n
+    size = math.prod(shape) * dtype.itemsize
     store: dict[str, np.ndarray] = _local.__dict__
     buffer = store.get(name)
     if buffer is None or buffer.nbytes < size:
-        room = np.empty(size + _LINE, np.uint8)
-        skip = -room.ctypes.data % _LINE
-        buffer = store[name] = room[skip : skip + size]
+        buffer = store[name] = aligned((size,), np.dtype(np.uint8))
     return np.ndarray(shape, dtype, buffer)
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """A new array with any contents that begins on a cache line (NumPy's own begin on any 16 bytes)."""
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + _LINE, np.uint8)
+    return np.ndarray(shape, dtype, room, -room.ctypes.data % _LINE)
