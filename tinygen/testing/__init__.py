@@ -2,14 +2,19 @@
 
 >>> import tinygen as tg
 >>> tg.testing.check_grad(lambda x: (x * x).exp(), tg.randn(2, 3, rng=tg.Generator(0)))
+
+A declared op is checked in every way at once, by ``tg.testing.check_op``; docs/testing.md shows how.
 """
 
 from typing import Any
 
+from tinygen.op import registry
+from tinygen.testing.cases import Case, Declaration, declare, derived
 from tinygen.testing.evaluation import GradientError
 from tinygen.testing.gradcheck import check_adjoint, check_grad
+from tinygen.testing.opcheck import Check, check_op, checks
 from tinygen.testing.strict import count_syncs, strict_cupy
-from tinygen.testing.values import booleans, distinct, integers, positive, real
+from tinygen.testing.values import Values, booleans, distinct, integers, positive, real
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ from tinygen.tensor import Tensor, no_grad, wrap
 from tinygen.testing.evaluation import Function, GradientError, array_of, gradients, place_of, run_at, value
 from tinygen.testing.hints import hint
 from tinygen.testing.manners import check_manners
-from tinygen.testing.numeric import Derivative, derivative
+from tinygen.testing.numeric import Derivative, Derivatives
 
 _ELEMENTWISE = 40  # inputs up to this size are checked element by element
 _DIRECTIONS = 6  # along which larger ones are
@@ -168,12 +168,9 @@ def _compare(
             if small
             else [rng.standard_normal(x.shape, np.float64) for _ in range(_DIRECTIONS)]
         )
-
-        def number_along(u: np.ndarray, i: int = i) -> Derivative:
-            return derivative(f, arrays, i, u, g, limits.step, limits.analytic)
-
+        numbers = Derivatives(f, arrays, i, g, limits.step, limits.analytic, rng.standard_normal(x.shape, np.float64))
         says = np.array([float((claimed * u).sum()) for u in directions])
-        found = [number_along(u) for u in directions]
+        found = [numbers.along(u) for u in directions]
         number, noise = np.array([d.value for d in found]), np.array([d.noise for d in found])
         scale = np.abs(number).max()
         what = f"{'∂' * (order - 1)}gradient of {called[i]}, of shape {x.shape},"
@@ -188,8 +185,8 @@ def _compare(
         if not wrong.any():
             continue
         k = int(np.argmax(np.where(np.isnan(says - number), np.inf, np.abs(says - number) - allowed)))
-        element = k if small else _worst_element(claimed, directions[k], number_along)
-        here = found[k] if small else number_along(_unit(x.shape, element))
+        element = k if small else _worst_element(claimed, directions[k], numbers.along)
+        here = found[k] if small else numbers.along(_unit(x.shape, element))
         place = f"element {tuple(int(n) for n in np.unravel_index(element, x.shape))}"
         place = place if small else f"direction {k}, {place}"
         share = f"{int(wrong.sum())} of {len(says)} {'elements' if small else 'directions'}"
@@ -225,7 +222,8 @@ def _unsummed(f: Function, arrays: Sequence[np.ndarray], i: int, g: np.ndarray, 
         return None
     whole = [np.array(np.broadcast_to(a, g.shape)) if k == i else a for k, a in enumerate(arrays)]
     try:
-        every = [derivative(f, whole, i, _unit(g.shape, k), g, limits.step).value for k in range(g.size)]
+        numbers = Derivatives(f, whole, i, g, limits.step, None, np.ones(g.shape))
+        every = [numbers.along(_unit(g.shape, k)).value for k in range(g.size)]
     except Exception:  # f need not take an argument of this shape; then there is no hint
         return None
     return np.array(every).reshape(g.shape)

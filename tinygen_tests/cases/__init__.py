@@ -1,0 +1,45 @@
+"""The cases of every registered op, by the file that it is in: cases/pooling.py declares those of ops/pooling.py.
+
+An op without cases here fails tinygen_tests/test_every_op.py, which names it.
+"""
+
+from tinygen_tests.cases import (
+    activations,
+    axis_windows,
+    convolution,
+    elementwise,
+    embedding,
+    indexing,
+    linear,
+    losses,
+    matmul,
+    normalization,
+    padding,
+    pooling,
+    reduction,
+    resampling,
+    shape,
+    softmax,
+    unfold,
+)
+
+FAMILIES = (
+    elementwise,
+    activations,
+    reduction,
+    shape,
+    indexing,
+    matmul,
+    softmax,
+    linear,
+    unfold,
+    convolution,
+    axis_windows,
+    pooling,
+    padding,
+    resampling,
+    normalization,
+    losses,
+    embedding,
+)
+DECLARATIONS = [declaration for family in FAMILIES for declaration in family.DECLARATIONS]
