@@ -99,11 +99,10 @@ def _(g, pads, mode):
 def _fold(input, pads, mode):
     """y = x without its border, each border place added to the one that it copied: the adjoint of extend.
 
-    The axes in reverse order.    ∂L/∂x = g extended.
+    ∂L/∂x = g extended.
     """
     y = input.copy(order="K")
-    for dim in reversed(range(input.ndim)):
-        before, after = pads[dim]
+    for dim, (before, after) in enumerate(pads):
         n = input.shape[dim] - before - after
         for border, source in _borders(n, before, after, mode):
             part = y[_axis(dim, border)]

@@ -16,7 +16,10 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from tinygen.backend import array_module, as_dtype
 from tinygen.kernels.blocks import along_first
@@ -168,24 +171,31 @@ def interpolate(
     return clone(input) if y is input else y
 
 
+@lru_cache(maxsize=512)
+def _repeats(n: int, m: int, step: float, dtype: Any) -> bool:
+    """Whether nearest, rounded as it is, takes every pixel m/n times: not so for n = 2, m = 82."""
+    return m % n == 0 and np.array_equal(_sources(np, "nearest", n, m, step, dtype)[0], np.arange(m) // (m // n))
+
+
 def _nearest(x: Tensor, sizes: tuple[int, ...], factors: tuple[float | None, ...]) -> Tensor:
-    """Nearest along every axis: first those that grow by a whole factor, together, then the others.
+    """Nearest along every axis: first those on which each pixel is repeated equally often, together, then the others.
 
     PyTorch computes ⌊o·step⌋ in float32, for (N, C, H, W) with two exceptions that ignore scale_factor, m = n and
     m = 2n, and for (N, C, L) and (N, C, D, H, W) of float64 in float64.
     """
+    dtype = as_dtype("float64" if len(sizes) != 2 and x.dtype == "float64" else "float32")
     whole, others = [], []
     for d, (n, m, factor) in enumerate(zip(x.shape[2:], sizes, factors, strict=True)):
-        if m % n == 0 and (factor in (None, m / n) or (len(sizes) == 2 and m in (n, 2 * n))):
+        step = n / m if factor is None else 1 / factor
+        if (len(sizes) == 2 and m in (n, 2 * n)) or _repeats(n, m, step, dtype):
             whole.append(AxisWindow(m, m // n, m // n, 0, 1, n))
         else:
             whole.append(AxisWindow(n, 1, 1, 0, 1, n))
-            others.append((d - len(sizes), m, n / m if factor is None else 1 / factor))
+            others.append((d - len(sizes), m, step))
     if any(window.kernel > 1 for window in whole):
         x = spread_windows(x, tuple(whole))
-    double = len(sizes) != 2 and x.dtype == "float64"
     for dim, m, step in others:
-        x = _resample(x, dim, "nearest", m, step, as_dtype("float64" if double else "float32"))
+        x = _resample(x, dim, "nearest", m, step, dtype)
     return x
 
 

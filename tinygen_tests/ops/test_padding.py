@@ -104,7 +104,7 @@ def test_gradients_without_pytorch():
     x = numbers(0, (1, 3, 3))
     check_grad(lambda x: pad(x * x, (1, 2), value=3.0), x[:, :2], order=3)
     for mode in MODES:
-        check_grad(lambda x: pad(x * x, (1, 2, 2, 1), mode), x)  # noqa: B023
+        check_grad(lambda x: pad(x * x, (1, 1), mode), x[:, :1, :2], order=3)  # noqa: B023
         check_grad(lambda x: pad(x, (1, 2, 2, 1), mode) * pad(x, (2, 1, 1, 2), mode), x)  # noqa: B023
 
 

@@ -1,5 +1,7 @@
 """Resampling: PyTorch's pixels for every size and factor, adjoints, layout, errors."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -78,6 +80,32 @@ def test_nearest_reads_pytorchs_pixels_for_many_sizes(layout):
         for factor in (1.1, 1.3, 2.2, 0.7, *rng.uniform(1 / n, 4, 6)):
             scale = (1.0, max(float(factor), 1 / n))
             same(interpolate(ours, scale_factor=scale), torch.nn.functional.interpolate(theirs, scale_factor=scale))
+
+
+# Not pictures of float64: there PyTorch's own contiguous and channels-last versions round differently.
+@pytest.mark.parametrize(
+    ("axes", "dtype"), [(1, "float32"), (1, "float64"), (2, "float32"), (3, "float32"), (3, "float64")]
+)
+def test_nearest_rounds_as_pytorch_does(axes, dtype):
+    """The sizes and factors for which ⌊o·step⌋ is another pixel in float32 than in float64."""
+    found = 0
+    for n, spec in itertools.product(range(1, 60), [*range(2, 100), 0.3, 0.7, 1.1, 1.3, 1.9, 2.2, 2.3, 2.7, 3.3]):
+        by_size = isinstance(spec, int)
+        m = spec if by_size else int(n * spec)
+        step = n / m if by_size else 1 / spec
+        o = np.arange(m)
+        in_double = o * step
+        in_single = np.floor(o.astype("float32") * np.float32(step))
+        in_between = np.floor(in_double.astype("float32"))
+        if m and (np.any(in_single != in_between) or np.any(in_between != np.floor(in_double))):
+            found += 1
+            x = np.arange(n, dtype=dtype).reshape(1, 1, *(1,) * (axes - 1), n)
+            arguments = {"size": (*(1,) * (axes - 1), m)} if by_size else {"scale_factor": (*(1.0,) * (axes - 1), spec)}
+            same(
+                interpolate(tg.Tensor(placed(x)), **arguments),
+                torch.nn.functional.interpolate(torch.from_numpy(x), **arguments),
+            )
+    assert found > 20
 
 
 @settings(max_examples=100)
