@@ -372,7 +372,13 @@ def where(condition, input, other):
 
     Args:
         condition: a boolean tensor; all three broadcast.
+
+    Raises:
+        TypeError: the condition is not boolean.
     """
+    if not is_array(condition) or condition.dtype.kind != "b":
+        kind = condition.dtype if is_array(condition) else type(condition).__name__
+        raise TypeError(f"where: expected a boolean tensor as the condition, got {kind}")
     y = _module(condition, input, other).where(condition, input, other)
     # Two Python numbers would give NumPy's float64.
     return y if is_array(input) or is_array(other) else y.astype(result_type(input, other))

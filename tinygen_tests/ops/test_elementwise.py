@@ -406,6 +406,15 @@ def test_unknown_and_missing_arguments_are_named():
         tg.add(tg.ones(2), tg.ones(2), tg.ones(2))
 
 
+@pytest.mark.parametrize("wrong, name", [([True], "list"), (True, "bool"), (1.0, "float"), (None, "NoneType")])
+def test_conditions_that_are_no_boolean_tensor_are_refused(wrong, name):
+    with pytest.raises(TypeError, match=f"where: expected a boolean tensor as the condition, got {name}"):
+        tg.where(wrong, tg.ones(1), 0.0)
+    for dtype in ("float32", "int64", "uint8"):
+        with pytest.raises(TypeError, match=f"where: expected a boolean tensor as the condition, got {dtype}"):
+            tg.where(tg.ones(1, dtype=dtype), 1.0, 0.0)
+
+
 def test_clamp_without_bounds_is_refused():
     with pytest.raises(ValueError, match="min, max or both"):
         tg.ones(2).clamp()
