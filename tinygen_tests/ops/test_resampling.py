@@ -82,10 +82,8 @@ def test_nearest_reads_pytorchs_pixels_for_many_sizes(layout):
             same(interpolate(ours, scale_factor=scale), torch.nn.functional.interpolate(theirs, scale_factor=scale))
 
 
-# Not pictures of float64: there PyTorch's own contiguous and channels-last versions round differently.
-@pytest.mark.parametrize(
-    ("axes", "dtype"), [(1, "float32"), (1, "float64"), (2, "float32"), (3, "float32"), (3, "float64")]
-)
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nearest_rounds_as_pytorch_does(axes, dtype):
     """The sizes and factors for which ⌊o·step⌋ is another pixel in float32 than in float64."""
     found = 0
@@ -100,11 +98,13 @@ def test_nearest_rounds_as_pytorch_does(axes, dtype):
         if m and (np.any(in_single != in_between) or np.any(in_between != np.floor(in_double))):
             found += 1
             x = np.arange(n, dtype=dtype).reshape(1, 1, *(1,) * (axes - 1), n)
+            theirs = torch.from_numpy(x)
+            if axes == 2:  # of float64 PyTorch's versions differ; this one rounds as those of float32 do
+                x = np.repeat(x, 4, axis=1)
+                theirs = torch.from_numpy(x).contiguous(memory_format=torch.channels_last)
             arguments = {"size": (*(1,) * (axes - 1), m)} if by_size else {"scale_factor": (*(1.0,) * (axes - 1), spec)}
-            same(
-                interpolate(tg.Tensor(placed(x)), **arguments),
-                torch.nn.functional.interpolate(torch.from_numpy(x), **arguments),
-            )
+            ours = interpolate(tg.Tensor(placed(x)), **arguments)
+            same(ours, torch.nn.functional.interpolate(theirs, **arguments))
     assert found > 20
 
 
