@@ -48,6 +48,11 @@ def host(value: Any) -> np.ndarray:
     return to_numpy(raw) if is_array(raw) else np.asarray(raw)
 
 
+def shares_memory(a: Any, b: Any) -> bool:
+    """Whether two raw arrays of one library have numbers in common."""
+    return bool(array_module(a).shares_memory(a, b))
+
+
 def placed(x: np.ndarray) -> Any:
     """A copy of x on the default device, as a raw array."""
     return move(x.copy(), tg.get_default_device())
@@ -168,8 +173,7 @@ def _check_manners(
     held = [x.data for x in ax if isinstance(x, tg.Tensor)]
     for i, d in zip(active, first, strict=True):
         if d is not None:
-            shares = array_module(d.data).may_share_memory
-            assert not any(shares(d.data, h) for h in held), f"gradient {i} shares memory"
+            assert not any(shares_memory(d.data, h) for h in held), f"gradient {i} shares memory"
             held.append(d.data)
 
     def once(arrays: Sequence, g: Any) -> Any:
