@@ -10,6 +10,7 @@ from typing import Any
 
 from tinygen.op import registry
 from tinygen.testing.cases import Case, Declaration, declare, derived
+from tinygen.testing.checks import check_batch_consistency, check_inverse
 from tinygen.testing.evaluation import GradientError
 from tinygen.testing.gradcheck import check_adjoint, check_grad
 from tinygen.testing.opcheck import Check, check_op, checks
