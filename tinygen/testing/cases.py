@@ -119,10 +119,13 @@ class Declaration:
 
     @cached_property
     def wanted(self) -> tuple[str, ...]:
-        """The arguments that must have a derivative."""
+        """The arguments that must have a derivative: of a plain function, those that hold floating numbers."""
         if not self.differentiable:
             return ()
-        return tuple(a for a in self.arguments if a not in self.constants and a not in self.derived)
+        left = (a for a in self.arguments if a not in self.constants and a not in self.derived)
+        if self.registered is None:
+            left = (a for a in left if any(call.slots_of(a) for call in self.calls))
+        return tuple(left)
 
     def problems(self) -> list[str]:
         """What is missing: cases, vjps, definitions; each names the op and the argument."""

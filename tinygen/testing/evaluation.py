@@ -30,12 +30,16 @@ def place_of(inputs: Sequence) -> str:
 
 
 def run_at(place: str, f: Function) -> Function:
-    """f run on another device, between two moves, which are differentiable too; the numbers stay with NumPy."""
+    """f run on another device, between two moves, which are differentiable too; the numbers stay with NumPy.
+
+    A tensor that is passed twice is one tensor there, too.
+    """
     if place == "cpu":
         return f
 
     def moved(*tensors: Tensor) -> Tensor:
-        y = f(*(t.to(device=place) for t in tensors))
+        there = {id(t): t.to(device=place) for t in tensors}
+        y = f(*(there[id(t)] for t in tensors))
         return y.to(device="cpu") if isinstance(y, Tensor) else y
 
     return moved

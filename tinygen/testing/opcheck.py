@@ -26,7 +26,7 @@ from tinygen.autograd import grad
 from tinygen.backend import get_default_device, move
 from tinygen.tensor import Tensor, no_grad, wrap
 from tinygen.testing.cases import Call, Case, Declaration, declare, derived, placed
-from tinygen.testing.evaluation import GradientError, array_of
+from tinygen.testing.evaluation import GradientError, array_of, run_at
 from tinygen.testing.gradcheck import check_adjoint, check_grad, gradient_of
 from tinygen.testing.layouts import LAYOUTS, laid_out
 from tinygen.testing.manners import check_repeated, close
@@ -334,12 +334,10 @@ class Check:
         arrays = call.arrays()
         with no_grad():
             shape = call(*(wrap(placed(a)) for a in arrays)).shape
-
-        def on_the_device(*tensors: Tensor) -> Tensor:
-            return call(*(t.to(device=get_default_device()) for t in tensors)).to(device="cpu")
-
         names = [f"argument {slot.name}" for slot in call.slots]
-        check_repeated(on_the_device, arrays, call.active, call.cotangent(shape, 1), names.__getitem__)
+        check_repeated(
+            run_at(get_default_device(), call), arrays, call.active, call.cotangent(shape, 1), names.__getitem__
+        )
 
 
 def _rounded(array: np.ndarray, dtype: str) -> np.ndarray:
