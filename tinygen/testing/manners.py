@@ -136,6 +136,7 @@ def close(a: np.ndarray, b: np.ndarray, rtol: float, least: float = 0.0) -> bool
         return np.array_equal(a, b)
     with np.errstate(invalid="ignore"):
         size = np.abs(b)
-        scale = float(size.max(where=np.isfinite(size), initial=least))
-        near = np.abs(a - b) <= rtol * (size + scale) + 1e-12
+        finite = np.isfinite(size)
+        scale = float(size.max(where=finite, initial=least))
+        near = finite & (np.abs(a - b) <= rtol * (size + scale) + 1e-12)
     return bool((near | (a == b) | ((a != a) & (b != b))).all())

@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 import tinygen as tg
 import tinygen.nn.functional as F
 from tinygen.backend import move
-from tinygen.testing import distinct, integers, positive, real
+from tinygen.testing import booleans, distinct, integers, positive, real
 from tinygen.testing import strategies as draw
-from tinygen.testing.layouts import LAYOUTS, laid_out, layouts_of
-from tinygen.testing.values import Values, booleans
 from tinygen_tests.judge import host, same, torch
 
 few = settings(max_examples=40)
@@ -39,46 +37,7 @@ def here(array):
     return tg.Tensor(move(array, tg.get_default_device()))
 
 
-# ------------------------------------------------------------------------------------------------ values
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        real(50),
-        real(50, low=0, high=1),
-        real(50, kinks=[0], away=[1, -1], gap=0.3),
-        positive(50),
-        distinct(50),
-        distinct(1),
-        integers(50, low=-2, high=3),
-        booleans(50),
-        real(0),
-        real(3, low=1, high=1),
-    ],
-    ids=str,
-)
-def test_what_is_drawn_holds_what_was_promised(values):
-    x = values.draw(np.random.default_rng(0))
-    assert x.shape == values.shape
-    if values.kind == "boolean":
-        assert x.dtype == bool and len(set(x)) == 2
-        return
-    assert x.dtype == ("int64" if values.kind == "integer" else "float64")
-    assert ((values.low <= x) & (x <= values.high)).all()
-    assert all((abs(x - k) >= values.gap).all() for k in values.kinks + values.away)
-    if values.kind == "distinct" and x.size > 1:
-        assert np.diff(np.sort(x)).min() >= values.gap * (1 - 1e-12)
-        assert (x < 0).any() and (x > 0).any()
-    if values.kind == "integer":
-        assert set(x) == {-2, -1, 0, 1, 2}
-
-
-def test_values_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="no number of .* is 3.0 away"):
-        real(2, kinks=[0], gap=3.0).draw(np.random.default_rng(0))
-    with pytest.raises(ValueError, match="3 numbers that are 1.0 apart do not fit"):
-        Values((3,), "distinct", 0, 1, gap=1.0).draw(np.random.default_rng(0))
+# ---------------------------------------------------------------------------------------- arrays and tensors
 
 
 @few
@@ -107,24 +66,6 @@ def test_tensors_live_on_the_default_device_and_require_grad(x):
 @settings(max_examples=3)
 def test_integer_tensors_require_no_grad(t):
     assert t.dtype == "int64" and not t.requires_grad
-
-
-@pytest.mark.parametrize("ndim", range(5))
-def test_layouts_differ_in_memory_and_not_in_numbers(ndim):
-    a = np.random.default_rng(0).standard_normal((2, 3, 4, 5)[:ndim])
-    seen = {}
-    for layout in layouts_of(ndim):
-        b = laid_out(a, layout)
-        assert not np.may_share_memory(a, b)
-        if layout != "broadcast":
-            np.testing.assert_array_equal(a, b)
-            seen[b.strides] = layout
-        else:
-            assert 0 in b.strides and not b.flags.writeable
-    assert len(seen) == len([k for k in layouts_of(ndim) if k != "broadcast"])
-    assert set(layouts_of(4)) == set(LAYOUTS)
-    with pytest.raises(ValueError, match="expected a layout of contiguous, .*; got 'diagonal'"):
-        laid_out(a, "diagonal")
 
 
 # ------------------------------------------------------------------------------------------------ shapes
