@@ -15,7 +15,6 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
-from sklearn.mixture import GaussianMixture
 
 import tinygen as tg
 from demos import common
@@ -121,6 +120,19 @@ def typical(d: int) -> int:
     return int(at[np.argmin(((points - points.mean(0)) ** 2).sum(1))])
 
 
+def from_twenty_gaussians(codes: np.ndarray, n: int) -> np.ndarray:
+    """n codes from a mixture: k-means cuts the codes in twenty groups, and each gets a Gaussian of its own."""
+    draw = np.random.default_rng(args.seed)
+    groups = KMeans(20, n_init=1, random_state=args.seed).fit_predict(codes)
+    chosen = []
+    for k in draw.choice(groups, n):  # large groups more often
+        members = codes[groups == k]
+        centred = members - members.mean(0)
+        covariance = centred.T @ centred / len(members) + 1e-3 * np.eye(codes.shape[1])
+        chosen.append(members.mean(0) + np.linalg.cholesky(covariance) @ draw.standard_normal(codes.shape[1]))
+    return np.array(chosen)
+
+
 few = unseen[[typical(d) for d in DIGITS]]
 rebuilt = model(few).detach()
 tg.viz.save_rows(out / "reconstructions.png", {"unseen": few, "rebuilt": rebuilt}, title="Through 32 numbers")
@@ -128,10 +140,8 @@ tg.viz.save_rows(out / "reconstructions.png", {"unseen": few, "rebuilt": rebuilt
 model.fit_codes(seen)
 one_gaussian = model.sample(50, rng=tg.Generator(args.seed + 1, device=args.device))
 with tg.no_grad():
-    codes = model.encode(seen[:2000]).numpy().astype(np.float64)
-    mixture = GaussianMixture(20, reg_covar=1e-3, random_state=args.seed).fit(codes)
-    drawn = model.decode(tg.tensor(mixture.sample(50)[0], dtype=tg.float32, device=args.device))
-    drawn = drawn[np.random.default_rng(args.seed).permutation(50)]  # the mixture draws its parts one after another
+    codes = model.encode(seen).numpy().astype(np.float64)
+    drawn = model.decode(tg.tensor(from_twenty_gaussians(codes, 50), dtype=tg.float32, device=args.device))
 tg.viz.save_grid(
     out / "generated.png",
     tg.cat([one_gaussian, drawn]),
