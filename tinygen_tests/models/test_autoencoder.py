@@ -13,6 +13,7 @@ from tinygen.models import (
     corrupt,
     pretrain_greedily,
 )
+from tinygen_tests.draws import stream
 
 KINDS = {
     "dense": lambda shape, **options: DenseAutoencoder(shape, latent=5, **options),
@@ -22,13 +23,13 @@ KINDS = {
 
 
 def images(n: int, shape: tuple[int, ...], seed: int = 0) -> tg.Tensor:
-    return tg.rand(n, *shape, rng=tg.Generator(seed))
+    return tg.rand(n, *shape, rng=stream(seed))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 9, 7), (2, 5, 12)])
 def test_every_size_comes_back_in_its_own_shape(kind, shape):
-    model = KINDS[kind](shape, rng=tg.Generator(0))
+    model = KINDS[kind](shape, rng=stream(0))
     x = images(3, shape)
     assert model.encode(x).shape == (3, 5)
     y = model(x)
@@ -39,7 +40,7 @@ def test_every_size_comes_back_in_its_own_shape(kind, shape):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_is_the_cross_entropy_of_its_formula(kind):
-    model = KINDS[kind]((1, 8, 8), rng=tg.Generator(1)).to(tg.float64)
+    model = KINDS[kind]((1, 8, 8), rng=stream(1)).to(tg.float64)
     x = images(4, (1, 8, 8)).to(tg.float64)
     y = model(x).detach().numpy()
     t = x.numpy()
@@ -53,7 +54,7 @@ def test_loss_is_the_cross_entropy_of_its_formula(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_weight_of_zero_leaves_an_image_out_of_every_gradient(kind):
-    model = KINDS[kind]((1, 8, 8), rng=tg.Generator(1)).to(tg.float64)
+    model = KINDS[kind]((1, 8, 8), rng=stream(1)).to(tg.float64)
     x = images(3, (1, 8, 8)).to(tg.float64)
     model.loss(x, weight=tg.tensor([1.0, 0.0, 1.0], dtype=tg.float64)).backward()
     weighted = [p.grad.numpy().copy() for p in model.parameters()]
@@ -65,8 +66,8 @@ def test_a_weight_of_zero_leaves_an_image_out_of_every_gradient(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_learns_to_rebuild(kind):
-    rng = tg.Generator(0)
-    x = tg.from_numpy(tg.data.digits("train").images[:64])
+    rng = stream(1)
+    x = tg.tensor(tg.data.digits("train").images[:64])
     model = KINDS[kind]((1, 8, 8), rng=rng)
     adam = tg.optim.Adam(model.parameters(), lr=5e-3)
     first = model.loss(x).item()
@@ -82,15 +83,15 @@ def test_it_learns_to_rebuild(kind):
 
 
 def test_a_denoising_step_sees_a_spoiled_image_and_wants_the_clean_one():
-    model = DenseAutoencoder((1, 8, 8), latent=5, noise=("masking", 1.0), rng=tg.Generator(0))
+    model = DenseAutoencoder((1, 8, 8), latent=5, noise=("masking", 1.0), rng=stream(0))
     x = images(4, (1, 8, 8))
     black = tg.zeros_like(x)
-    assert model.training_step(x, rng=tg.Generator(3)).item() == pytest.approx(model.loss(x, seen=black).item())
-    assert model.training_step(x, rng=tg.Generator(3)).item() != pytest.approx(model.loss(x).item())
+    assert model.training_step(x, rng=stream(3)).item() == pytest.approx(model.loss(x, seen=black).item())
+    assert model.training_step(x, rng=stream(3)).item() != pytest.approx(model.loss(x).item())
 
 
 def test_reconstruction_error_is_one_number_an_image_and_records_nothing():
-    model = ConvAutoencoder((1, 8, 8), widths=(4,), latent=3, rng=tg.Generator(0))
+    model = ConvAutoencoder((1, 8, 8), widths=(4,), latent=3, rng=stream(0))
     x = images(4, (1, 8, 8))
     error = model.reconstruction_error(x)
     assert error.shape == (4,)
@@ -100,23 +101,23 @@ def test_reconstruction_error_is_one_number_an_image_and_records_nothing():
 
 
 def test_codes_get_the_gaussian_of_their_mean_and_covariance():
-    model = DenseAutoencoder((1, 4, 4), latent=3, rng=tg.Generator(0)).to(tg.float64)
+    model = DenseAutoencoder((1, 4, 4), latent=3, rng=stream(0)).to(tg.float64)
     x = images(200, (1, 4, 4)).to(tg.float64)
     model.fit_codes(x)
     z = model.encode(x).detach().numpy()
     scale = model.code_scale.numpy()
     np.testing.assert_allclose(model.code_mean.numpy(), z.mean(0), rtol=1e-10)
     np.testing.assert_allclose(scale @ scale.T, np.cov(z.T, bias=True) + 1e-6 * np.eye(3), rtol=1e-9)
-    drawn = model.sample(50, rng=tg.Generator(1))
+    drawn = model.sample(50, rng=stream(1))
     assert drawn.shape == (50, 1, 4, 4)
-    assert (drawn.numpy() == model.sample(50, rng=tg.Generator(1)).numpy()).all()
-    fresh = DenseAutoencoder((1, 4, 4), latent=3, rng=tg.Generator(5)).to(tg.float64)
+    assert (drawn.numpy() == model.sample(50, rng=stream(1)).numpy()).all()
+    fresh = DenseAutoencoder((1, 4, 4), latent=3, rng=stream(5)).to(tg.float64)
     fresh.load_state_dict(model.state_dict())
-    assert (drawn.numpy() == fresh.sample(50, rng=tg.Generator(1)).numpy()).all(), "the Gaussian is not saved"
+    assert (drawn.numpy() == fresh.sample(50, rng=stream(1)).numpy()).all(), "the Gaussian is not saved"
 
 
 def test_a_path_begins_and_ends_at_the_two_reconstructions():
-    model = DenseAutoencoder((1, 4, 4), latent=3, rng=tg.Generator(0))
+    model = DenseAutoencoder((1, 4, 4), latent=3, rng=stream(0))
     a, b = images(2, (1, 4, 4))
     frames, distances = model.path(a, b, steps=6)
     assert frames.shape == (6, 1, 4, 4)
@@ -128,7 +129,7 @@ def test_a_path_begins_and_ends_at_the_two_reconstructions():
 
 
 def test_each_stage_trains_its_own_layer_alone():
-    model = StackedAutoencoder((1, 4, 4), widths=(9, 6, 3), rng=tg.Generator(0))
+    model = StackedAutoencoder((1, 4, 4), widths=(9, 6, 3), rng=stream(0))
     x = images(5, (1, 4, 4))
     assert model.depth == 3
     for k in (1, 2, 3):
@@ -146,8 +147,8 @@ def test_each_stage_trains_its_own_layer_alone():
 
 
 def test_greedy_pretraining_lowers_every_stage_and_helps_the_whole():
-    x = tg.from_numpy(tg.data.digits("train").images[:128])
-    model = StackedAutoencoder((1, 8, 8), widths=(32, 16, 4), rng=tg.Generator(0))
+    x = tg.tensor(tg.data.digits("train").images[:128])
+    model = StackedAutoencoder((1, 8, 8), widths=(32, 16, 4), rng=stream(0))
     before = [model.stage_loss(x, k).item() for k in (1, 2, 3)]
     whole = model.loss(x).item()
     seen = []
@@ -161,7 +162,7 @@ def test_greedy_pretraining_lowers_every_stage_and_helps_the_whole():
 @pytest.mark.parametrize("kind", ["gaussian", "masking", "salt_and_pepper"])
 def test_corruption(kind):
     x = tg.full((100, 1, 10, 10), 0.5)
-    y = corrupt(x, kind, 0.25, rng=tg.Generator(0))
+    y = corrupt(x, kind, 0.25, rng=stream(0))
     assert y.shape == x.shape and y.dtype == x.dtype
     assert (x == 0.5).all(), "the image itself was changed"
     assert ((y >= 0) & (y <= 1)).all()
@@ -172,8 +173,8 @@ def test_corruption(kind):
     else:
         assert (values != 0.5).mean() == pytest.approx(0.25, abs=0.02)
         assert (values == 1).mean() == pytest.approx(0.125 if kind == "salt_and_pepper" else 0, abs=0.02)
-    assert (corrupt(x, kind, 0.0, rng=tg.Generator(0)) == x).all()
-    assert (corrupt(x, kind, 0.25, rng=tg.Generator(0)) == y).all()
+    assert (corrupt(x, kind, 0.0, rng=stream(0)) == x).all()
+    assert (corrupt(x, kind, 0.25, rng=stream(0)) == y).all()
 
 
 def test_errors_name_what_came():
