@@ -142,7 +142,8 @@ def pool_windows(
                 f"{who}: no window fits: input of height and width {size}, kernel_size={kernel_size!r}, "
                 f"padding={padding!r}, dilation={dilation!r}"
             )
-        if any(p - o * s > 0 and -(-(p - o * s) // d) * d - p + o * s >= n for o in range(min(m, -(-p // s)))):
+        # The first place at or after 0 of a window that starts at i < 0, in steps of d, is i mod d.
+        if any(i % d >= n for i in range(-p, 0, s)[:m]):
             raise ValueError(
                 f"{who}: a window would lie wholly in the padding: input of height and width {size}, "
                 f"kernel_size={kernel_size!r}, padding={padding!r}, dilation={dilation!r}"

@@ -312,7 +312,8 @@ def max_unpool2d(
         )
     lead = input.shape[:-2]
     zeros = wrap(array_module(input.data).zeros((*lead, math.prod(wanted)), dtype=input.dtype))
-    flat = scatter_add(zeros, -1, indices.reshape(*lead, -1), input.reshape(*lead, -1))
+    listed = (*lead, math.prod(size))
+    flat = scatter_add(zeros, -1, indices.reshape(listed), input.reshape(listed))
     return flat.reshape(*lead, *wanted)
 
 

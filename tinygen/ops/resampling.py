@@ -23,6 +23,7 @@ import numpy as np
 
 from tinygen.backend import array_module, as_dtype
 from tinygen.kernels.blocks import along_first
+from tinygen.kernels.products import BLOCK
 from tinygen.op import op
 from tinygen.ops.axis_windows import AxisWindow, spread_windows
 from tinygen.ops.shape import clone, to
@@ -79,6 +80,12 @@ def _(g, input_shape, dim, mode, step, dtype):
     return _resample_adjoint(g, dim, mode, input_shape[dim], step, dtype)
 
 
+def _pieces(xp: Any, length: int, cost: int) -> list[slice]:
+    """An axis cut so that no matrix product wakes BLAS's own threads, which would wait for each other in ours."""
+    step = max(BLOCK // cost, 8) if xp is np else max(length, 1)
+    return [slice(start, start + step) for start in range(0, length, step)]
+
+
 @op
 def _resample_adjoint(input, dim, mode, n, step, dtype):
     """y_i = Σ over o of A_oi x_o,  A_oi = (1 − λ_o)[i = i_o] + λ_o[i = i_o + 1].    ∂L/∂x = A g: resample."""
@@ -91,12 +98,17 @@ def _resample_adjoint(input, dim, mode, n, step, dtype):
     A = A.astype(input.real.dtype)
 
     def multiply(x: Any, axis: int) -> Any:
-        before, after = x.shape[:axis], x.shape[axis + 1 :]
-        if math.prod(after) == 1:  # one tall matrix product
-            y = x.reshape(math.prod(before), x.shape[axis]) @ A
-        else:
-            y = A.T @ x.reshape(math.prod(before), x.shape[axis], math.prod(after))
-        return y.reshape(*before, n, *after)
+        before, m, after = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+        y = xp.empty((before, n, after), dtype=x.dtype)
+        if after == 1:  # tall matrices: y = x A
+            rows, out = x.reshape(before, m), y.reshape(before, n)
+            for part in _pieces(xp, before, m * n):
+                xp.matmul(rows[part], A, out=out[part])
+        else:  # a stack of wide ones: y = Aᵀ x
+            stack = x.reshape(before, m, after)
+            for part in _pieces(xp, after, m * n):
+                xp.matmul(A.T, stack[:, :, part], out=y[:, :, part])
+        return y.reshape(*x.shape[:axis], n, *x.shape[axis + 1 :])
 
     return along_first(lambda x: _in_memory_order(multiply, x, dim), input)
 

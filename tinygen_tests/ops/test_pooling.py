@@ -344,6 +344,11 @@ def test_max_unpool2d_sizes():
     )
 
 
+def test_max_unpool2d_of_an_empty_batch():
+    x, i = max_pool2d(tg.Tensor(placed(np.zeros((0, 2, 4, 4)))), 2, return_indices=True)
+    assert max_unpool2d(x, i, 2).shape == (0, 2, 4, 4)
+
+
 def test_windows_that_chose_the_same_place_add():
     x, i = max_pool2d(tg.Tensor(placed(np.array([[[1.0, 5.0, 2.0]]]))), (1, 2), 1, return_indices=True)
     np.testing.assert_array_equal(host(max_unpool2d(x, i, (1, 2), 1)), [[[0, 10, 0]]])

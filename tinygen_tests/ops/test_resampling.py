@@ -120,6 +120,18 @@ def test_bilinear_agrees_with_pytorch(data, align, seed):
     )
 
 
+def test_large_pictures_are_multiplied_in_pieces():
+    x = numbers(0, (2, 3, 120, 150))
+    for align in (False, True):
+        judge(
+            lambda x: interpolate(x, (260, 310), None, "bilinear", align),  # noqa: B023
+            lambda x: torch.nn.functional.interpolate(x, (260, 310), None, "bilinear", align),  # noqa: B023
+            x,
+            order=1,
+        )
+    judge(lambda x: interpolate(x, (70, 99)), lambda x: torch.nn.functional.interpolate(x, (70, 99)), x, order=1)
+
+
 def test_arguments_stand_in_pytorchs_order():
     x = numbers(0, (1, 2, 3, 4))
     judge(
