@@ -123,7 +123,7 @@ def _(g, input_shape):
 
 
 def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
-    """y = (1/n) Σ x over the n numbers of the axes ``dim``.    ∂L/∂x = ĝ/n.
+    """y = (1/n) Σ x over the n numbers of the axes ``dim``; NaN where n = 0.    ∂L/∂x = ĝ/n.
 
     Args:
         dtype: convert x to it first.
@@ -370,6 +370,8 @@ def _logsumexp(input, dim, keepdim):
     xp = array_module(input)
     input = floating(input)
     over = axes(dim, input.ndim)
+    if count(input.shape, dim) == 0:
+        return input.sum(axis=over, keepdims=keepdim) - math.inf  # ln 0
     m = input.real.max(axis=over, keepdims=True)
     m = xp.where(xp.isfinite(m), m, 0)
     with np.errstate(divide="ignore"):  # ln 0 = −∞ where all are −∞
@@ -386,10 +388,10 @@ def _(g, y, input, dim, keepdim):
 def logsumexp(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """y = ln Σ eˣ over ``dim``, computed as m + ln Σ e^(x − m) with m = max x, so that nothing overflows.
 
-    ∂L/∂x = ĝ·e^(x − ŷ) = ĝ·softmax(x). All −∞ gives −∞, and the gradient 0 (NaN in PyTorch).
+    ∂L/∂x = ĝ·e^(x − ŷ) = ĝ·softmax(x). All −∞ gives −∞, and the gradient 0 (NaN in PyTorch); nothing gives −∞ too.
 
     Raises:
-        ValueError: there is nothing to take the maximum of.
+        IndexError: an axis is out of range.
     """
     return _logsumexp(input, dim, keepdim)
 

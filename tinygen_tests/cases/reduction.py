@@ -91,6 +91,7 @@ DECLARATIONS = [
     declare(
         ops._logsumexp,
         *cases(empty=False),
+        Case(real(0, 3), 1, False),
         constants="dim keepdim",
         analytic=True,
         value=over(lambda x, axis, keepdims: np.log(np.exp(x).sum(axis=axis, keepdims=keepdims))),
