@@ -5,7 +5,7 @@ The three products of ops/convolution.py, as kernels/windows.py defines them. Wh
 - **Channels last in memory** under the logical shape (N, C, H, W): what one tap reads is one run of C numbers.
 - **Tile by tile.** The windows of a few pictures, about 1 MiB, are gathered, multiplied and forgotten while they
   are in the second-level cache. The whole of im2col (kh·kw times the input) never exists, nor does a padded
-  picture, and where it pays windows overlap in memory (:func:`windows`).
+  picture, and where it pays windows overlap in memory (kernels/tiles.py).
 - **Products in small blocks** (kernels/products.py), on all threads at once (kernels/threads.py).
 - **No inserted zero is multiplied.** conv_transpose2d with stride s is s² convolutions of stride 1, one for each
   remainder (phase) of the result's coordinates modulo s, each with the taps that meet that phase.
@@ -31,137 +31,15 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinygen.kernels import threads
-from tinygen.kernels.products import multiply, multiply_to_planes, multiply_transposed, packed
+from tinygen.kernels.products import multiply, multiply_transposed, packed
 from tinygen.kernels.threads import scratch
-from tinygen.kernels.windows import Pair, Window
+from tinygen.kernels.tiles import Plan, Slide, Tile, cut, plan, windows
+from tinygen.kernels.windows import Window
 
-TILE = 1 << 20  # bytes of columns in a tile
 _FEW = 4  # up to so many channels out, products are added up instead of windows gathered
 _SERIAL = 1 << 21  # multiplications below which one thread is as fast as two
 
 Task = Callable[[], Any]
-
-
-class Slide(NamedTuple):
-    """A Window without sizes; padding may be negative here (rows that are skipped)."""
-
-    kernel: Pair
-    stride: Pair
-    padding: Pair
-    dilation: Pair
-
-
-class Tile(NamedTuple):
-    """Pictures n0 … n1, output rows i0 … i1."""
-
-    n0: int
-    n1: int
-    i0: int
-    i1: int
-
-
-class Plan(NamedTuple):
-    """How the windows of one convolution are laid out in scratch memory; see :func:`windows`.
-
-    Attributes:
-        tiles: what is done at a time.
-        left: columns of zeros before a row of the picture.
-        skip: columns of the picture that no window reads (negative padding).
-        width: columns in all; zeros follow the picture where they are needed.
-        step: columns from one output position to the next.
-        interleave: how many interleaved sets of windows there are; 0 where windows are copied one by one.
-    """
-
-    tiles: tuple[Tile, ...]
-    left: int
-    skip: int
-    width: int
-    step: int
-    interleave: int
-
-    def made(self, ow: int) -> int:
-        """How many positions in a row are computed, those that are thrown away included."""
-        return self.width // self.step if self.interleave else ow
-
-
-@lru_cache(maxsize=512)
-def plan(N: int, W: int, C: int, oh: int, ow: int, O: int, itemsize: int, slide: Slide) -> Plan:
-    """The plan for N pictures with rows of W columns, C channels in, oh×ow outputs, O channels out."""
-    (kh, kw), (_, sw), (_, pw), (_, dw) = slide
-    left, skip = max(pw, 0), max(-pw, 0)
-    reach = sw * (ow - 1) + dw * (kw - 1) + 1
-    # A row may read its last zeros from those that the next row begins with.
-    width = -(-max(sw * ow, reach - left, min(reach, left + W - skip)) // sw) * sw
-    sets = -(-kw // sw)
-    # In nanoseconds for a row: products that are thrown away and a copy of the rest, or a copy of the windows.
-    overlapping = (width // sw - ow) * kh * kw * C * O / 70 + ow * O / 2
-    copying = ow * (kh * kw * C / 8 + O / 4 + 5)
-    if dw > 1 or overlapping > copying:
-        width, sets = -(-reach // sw) * sw, 0
-    if kw == sw == 1:
-        sets = 1
-    row = (width * kh * C if sets else width * kh * C + ow * kh * kw * C) * itemsize
-    return Plan(cut(N, oh, row), left, skip, width, sw, sets)
-
-
-@lru_cache(maxsize=512)
-def cut(N: int, oh: int, row: int) -> tuple[Tile, ...]:
-    """N pictures of oh output rows, each of which takes ``row`` bytes, in tiles of about TILE bytes."""
-    rows = max(TILE // row, 1)
-    if oh <= rows:
-        pieces = max(-(-N // (rows // oh)), min(N, 4, 4 * N * oh * row // TILE), 1)
-        cuts = [N * k // pieces for k in range(pieces + 1)]
-        return tuple(Tile(n0, n1, 0, oh) for n0, n1 in zip(cuts, cuts[1:]))
-    pieces = -(-oh // rows)
-    cuts = [oh * k // pieces for k in range(pieces + 1)]
-    return tuple(Tile(n, n + 1, i0, i1) for n in range(N) for i0, i1 in zip(cuts, cuts[1:]))
-
-
-def windows(x: np.ndarray, tile: Tile, layout: Plan, slide: Slide, ow: int) -> np.ndarray:
-    """The windows of a tile as the rows of matrices (sets, m, kw·kh·C), from x (N, H, W, C).
-
-    The rows of the picture that output row i reads are laid side by side, with the zeros around them:
-    b[i, j, u, c] = x[s·i + d·u − p, j − p, c]. In b, the window at column j is the run b[i, j : j + kw]; windows
-    overlap, so what is copied is kh times the picture instead of kh·kw times. BLAS takes no matrix whose rows
-    overlap, but every R-th window, R·s ≥ kw, overlaps no other: R interleaved sets of windows (Plan.interleave), each
-    an honest matrix. A few windows begin in one row and end in the next; their products are thrown away.
-    """
-    (kh, kw), (sh, sw), (ph, _), (dh, dw) = slide
-    n0, n1, i0, i1 = tile
-    _, left, skip, width, step, sets = layout
-    H, W, C = x.shape[1:]
-    pictures, oh = n1 - n0, i1 - i0
-    part = x[n0:n1]
-    if kh == kw == sh == sw == 1 and left == skip == ph == 0 and ow == W and i1 <= H and part.flags.c_contiguous:
-        return part[:, i0:i1].reshape(1, pictures * oh * ow, C)
-    size = pictures * oh * width
-    spare = kw + max(sets, 1) * step
-    flat = scratch("rows", (size + spare, kh, C), x.dtype)
-    flat[size:] = 0
-    b = flat[:size].reshape(pictures, oh, width, kh, C)
-    filled = max(min(width - left, W - skip), 0)
-    b[:, :, :left] = 0
-    b[:, :, left + filled :] = 0
-    for u in range(kh):
-        shift = dh * u - ph
-        first = min(max(-(shift // sh), i0), i1)
-        last = max(min((H - 1 - shift) // sh + 1, i1), first)
-        b[:, : first - i0, left : left + filled, u] = 0
-        b[:, last - i0 :, left : left + filled, u] = 0
-        if last > first and filled:
-            rows = slice(sh * first + shift, sh * (last - 1) + shift + 1, sh)
-            b[:, first - i0 : last - i0, left : left + filled, u] = part[:, rows, skip : skip + filled]
-    column = kh * C * x.itemsize
-    if sets:
-        m = -(-(size // step) // sets)
-        shape = (sets, m, kw * kh * C)
-        return as_strided(flat, shape, (step * column, sets * step * column, x.itemsize))
-    every = as_strided(
-        b, (pictures, oh, ow, kw, kh * C), (*b.strides[:2], step * column, dw * column, x.itemsize)
-    )
-    copied = scratch("windows", every.shape, x.dtype)
-    copied[...] = every
-    return copied.reshape(1, pictures * oh * ow, kw * kh * C)
 
 
 def _channels_last(x: np.ndarray) -> np.ndarray:
@@ -195,7 +73,7 @@ def correlate(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray,
     if kh * kw == 0:
         return [partial(_blank, y, b)]
     if slide.stride == (1, 1) and kh * kw > 1 and O <= _FEW and C > 2 * O:
-        matrix = np.ascontiguousarray(w.transpose(0, 1, 3, 2)).reshape(-1, C)
+        matrix = packed(w.transpose(2, 0, 1, 3).reshape(C, -1))
         parts = cut(N, oh, max(kh * kw * O, C) * x.shape[2] * x.itemsize)
         return [partial(_scatter, x, matrix, b, y, tile, slide) for tile in parts]
     matrix = packed(w.transpose(1, 0, 2, 3).reshape(-1, O))
@@ -249,10 +127,10 @@ def _scatter(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, 
     H, W, C = x.shape[1:]
     top = min(max(tile.i0 - ph, 0), H)
     bottom = max(min(tile.i1 - ph + dh * (kh - 1), H), top)
-    part = x[tile.n0 : tile.n1, top:bottom].reshape(-1, C)
-    product = scratch("product", (kh * kw * O, part.shape[0]), y.dtype)
-    multiply_to_planes(w, part, product)
-    planes = product.reshape(kh, kw, O, pictures, bottom - top, W)
+    part = x[tile.n0 : tile.n1, top:bottom].reshape(1, -1, C)
+    product = scratch("product", (1, part.shape[1], kh * kw * O), y.dtype)
+    multiply(part, w, product)
+    planes = product.reshape(pictures, bottom - top, W, kh, kw, O).transpose(3, 4, 5, 0, 1, 2)
     total = scratch("result", (O, pictures, oh, ow), y.dtype)
     total[...] = 0 if b is None else b[:, None, None, None]
     for u in range(kh):
@@ -436,6 +314,24 @@ def _lane(
             flat[pictures * oh * made :] = 0
             g = flat.reshape(m, sets, O).transpose(1, 0, 2)
         multiply_transposed(g, a, total, add=k > 0)
+
+
+def channel_sums(y: Any) -> np.ndarray:
+    """Σ over pictures and positions, (N, C, H, W) → (C): sums of whole rows first, which NumPy adds fastest."""
+    if y.dtype == np.float16:
+        return channel_sums(y.astype(np.float32)).astype(np.float16)
+    rows = y.transpose(0, 2, 3, 1)
+    if not (rows.flags.c_contiguous and y.size):
+        return y.sum((0, 2, 3))
+    N, H, W, C = rows.shape
+    parts = cut(N, H, W * C * y.itemsize)
+    totals = np.empty((len(parts), W * C), y.dtype)
+    tasks: list[Task] = [
+        partial(np.add.reduce, rows[n0:n1, i0:i1].reshape(-1, W * C), 0, None, totals[k])
+        for k, (n0, n1, i0, i1) in enumerate(parts)
+    ]
+    _start(tasks, 8 * y.size)
+    return totals.sum(0).reshape(W, C).sum(0)
 
 
 def _in_float32(kernel: Callable, arrays: tuple, window: Window, groups: int) -> np.ndarray:

@@ -1,25 +1,36 @@
 """Matrix products of tall, thin matrices, cut into blocks that BLAS multiplies fastest.
 
-OpenBLAS, which comes with NumPy, copies ("packs") both operands before it multiplies, and wakes its own threads
-when m·n·k is large. For a block of at most 10⁶ multiplications its AVX-512 kernels do neither. They want the
-operand that is read along its rows to begin on a cache line, which NumPy's arrays do not: 160 to 180 GFlop/s
-per core where it does, 110 where it does not, 100 to 135 by packing (OpenBLAS 0.3.31, Sapphire Rapids Xeon,
-float32, 900×288 times 288×32 and the like). Hence both functions here read such operands from scratch memory.
-Blocks also let several of our own threads multiply at once, where OpenBLAS would make one wait for the other.
+OpenBLAS, which comes with NumPy, copies ("packs") both operands before it multiplies, and above some size shares a
+product among threads of its own. Those are in the way of ours: they do one product at a time, and when the system
+has put one of them aside, all wait for it. Products of up to 2¹⁸ multiplications are left to the calling thread.
+The kernels for AVX-512 take up to 10⁶, and without packing (A Bᵀ of contiguous A and B excepted). They want the
+operand that is read along its rows to begin on a cache line, which NumPy's arrays do not: 160 to 180 GFlop/s per
+core where it does, 110 where it does not, 100 to 135 by packing (OpenBLAS 0.3.31, Sapphire Rapids Xeon, float32,
+900×288 times 288×32 and the like). Hence both functions here cut their products into blocks that small, and read
+such operands from memory of ours.
 
-Left factors come as a stack (r, m, k) that stands for r·m rows in interleaved order; see kernels/cpu.py.
+Left factors come as a stack (r, m, k) that stands for r·m rows in interleaved order; see kernels/tiles.py.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from tinygen.kernels.threads import aligned, scratch
 
-BLOCK = 1_000_000  # m·n·k of a block
-_PANEL = 24_576  # k·n of a block: what is read again for every row stays in a near cache
+
+def _largest() -> int:
+    """m·n·k of the largest product that OpenBLAS leaves to the calling thread on this processor."""
+    config: Any = np.show_config(mode="dicts")
+    found = config["SIMD Extensions"]["found"]
+    return 1_000_000 if any(name.startswith(("AVX512", "X86_V4")) for name in found) else 1 << 18
+
+
+BLOCK = _largest()
+_PANEL = BLOCK // 40  # k·n of a block: what is read again for every row stays in a near cache
 
 
 def _divisor(n: int, most: int) -> int:
@@ -73,18 +84,6 @@ def _stack(a: np.ndarray, b: np.ndarray, out: np.ndarray, rows: int) -> None:
     left = a.reshape(r, m // rows, rows, sums, inner).transpose(3, 0, 1, 2, 4)[:, :, :, None]
     result = out.reshape(sums, r, m // rows, rows, across, wide).transpose(0, 1, 2, 4, 3, 5)
     np.matmul(left, b[:, None, None], out=result)
-
-
-def multiply_to_planes(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """out = A Bᵀ for A (k, n) with few rows, B (m, n), out (k, m): one contiguous plane for each row of A."""
-    (k, n), m = a.shape, b.shape[0]
-    rows = max(BLOCK // (k * n), 1)
-    done = m - m % rows
-    if done:
-        blocks = b[:done].reshape(-1, rows, n).transpose(0, 2, 1)
-        np.matmul(a, blocks, out=out[:, :done].reshape(k, -1, rows).transpose(1, 0, 2))
-    if done < m:
-        np.matmul(a, b[done:].T, out=out[:, done:])
 
 
 @lru_cache(maxsize=1024)

@@ -83,13 +83,14 @@ def add_patches(patch: Any, window: Window) -> Any:
     (H, W), (ph, pw), (rh, rw) = window.size, window.padding, window.reach
     (oh, ow), (kh, kw), (sh, sw), (dh, dw) = window.out, window.kernel, window.stride, window.dilation
     N, C = patch.shape[0], patch.shape[5]
-    y = array_module(patch).zeros((N, max(rh, ph + H), max(rw, pw + W), C), patch.dtype)
+    exact = "float32" if patch.dtype == "float16" else patch.dtype  # sums of float16 numbers lose digits
+    y = array_module(patch).zeros((N, max(rh, ph + H), max(rw, pw + W), C), exact)
     for u in range(kh):
         for v in range(kw):
             rows = slice(dh * u, dh * u + sh * (oh - 1) + 1, sh)
             columns = slice(dw * v, dw * v + sw * (ow - 1) + 1, sw)
             y[:, rows, columns] += patch[:, :, :, u, v]
-    return y[:, ph : ph + H, pw : pw + W].copy().transpose(0, 3, 1, 2)
+    return y[:, ph : ph + H, pw : pw + W].astype(patch.dtype).transpose(0, 3, 1, 2)
 
 
 # The three products of the convolution's trilinear form (ops/convolution.py derives them), each as one matrix
@@ -142,3 +143,9 @@ def conv2d_weight_gradient(x: Any, y: Any, window: Window, groups: int) -> Any:
         product = rows[..., k * o : (k + 1) * o].reshape(-1, o).T @ columns
         w[k * o : (k + 1) * o] = product.reshape(o, kh, kw, c).transpose(0, 3, 1, 2)
     return w
+
+
+def channel_sums(y: Any) -> Any:
+    """Σ over pictures and positions: (N, C, H, W) → (C)."""
+    exact = "float32" if y.dtype == "float16" else y.dtype
+    return y.sum((0, 2, 3), dtype=exact).astype(y.dtype, copy=False)

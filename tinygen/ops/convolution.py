@@ -30,11 +30,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.backend import array_module
 from tinygen.kernels import cpu
 from tinygen.kernels import windows as portable
 from tinygen.kernels.windows import Pair, Window
 from tinygen.op import op
-from tinygen.ops.shape import flip, pad_zeros, squeeze, unsqueeze
+from tinygen.ops.shape import broadcast_to, flip, pad_zeros, squeeze, unsqueeze
 from tinygen.ops.unfold import hashable, pair, sliding, unfold
 from tinygen.tensor import Tensor
 
@@ -45,7 +46,7 @@ Lengths = int | Sequence[int]
 
 def _kernels(input: Any, other: Any) -> Any:
     """The fast kernels where both arrays are NumPy's; else those that any library can run."""
-    return cpu if isinstance(input, np.ndarray) and isinstance(other, np.ndarray) else portable
+    return cpu if array_module(input) is np and array_module(other) is np else portable
 
 
 @op
@@ -69,7 +70,7 @@ def _(g, input, window, groups):
 
 @_conv2d.vjp("bias")
 def _(g):
-    return g.sum((0, 2, 3))
+    return _channel_sums(g)
 
 
 @op
@@ -93,7 +94,7 @@ def _(g, input, window, groups):
 
 @_conv_transpose2d.vjp("bias")
 def _(g):
-    return g.sum((0, 2, 3))
+    return _channel_sums(g)
 
 
 @op
@@ -113,6 +114,17 @@ def _(g, output, window, groups):
 @_conv2d_weight_gradient.vjp("output")
 def _(g, input, window, groups):
     return _conv2d(input, g, None, window, groups)
+
+
+@op
+def _channel_sums(input):
+    """y[c] = Σ x over pictures and positions.    ∂L/∂x = g at every position.    Shapes: (N, C, H, W) → (C)."""
+    return _kernels(input, input).channel_sums(input)
+
+
+@_channel_sums.vjp("input")
+def _(g, input_shape):
+    return broadcast_to(g.reshape(-1, 1, 1), input_shape)
 
 
 # ---------------------------------------------------------------------------------------- public names
@@ -149,9 +161,10 @@ def conv2d(
 
     Source: ``torch.nn.functional.conv2d``; see the top of this file.
     """
+    _refuse_arrays("conv2d", input, weight, bias)
     if input.ndim == 3:
         return squeeze(conv2d(unsqueeze(input, 0), weight, bias, stride, padding, dilation, groups), 0)
-    O = _checked("conv2d", input, weight, bias, groups, 0, "(O, C/groups, kh, kw)")
+    O = _checked("conv2d", input, weight, bias, groups, "(O, C/groups, kh, kw)", 0)
     c = weight.shape[1]
     if input.shape[1] != c * groups:
         raise ValueError(
@@ -204,10 +217,11 @@ def conv_transpose2d(
 
     Source: ``torch.nn.functional.conv_transpose2d``; see the top of this file.
     """
+    _refuse_arrays("conv_transpose2d", input, weight, bias)
     if input.ndim == 3:
         arguments = (bias, stride, padding, output_padding, groups, dilation)
         return squeeze(conv_transpose2d(unsqueeze(input, 0), weight, *arguments), 0)
-    O = _checked("conv_transpose2d", input, weight, bias, groups, 1, "(C, O/groups, kh, kw)")
+    O = _checked("conv_transpose2d", input, weight, bias, groups, "(C, O/groups, kh, kw)", 1)
     if input.shape[1] != O:
         raise ValueError(
             f"conv_transpose2d: weight {weight.shape} needs an input of {O} channels (its first axis), "
@@ -221,8 +235,13 @@ def conv_transpose2d(
     return _conv_transpose2d(input, weight, bias, window, groups)
 
 
-def _checked(who: str, input: Tensor, weight: Tensor, bias: Tensor | None, groups: int, axis: int, form: str) -> int:
-    """The number of filters, once ranks, dtypes, groups and the bias are seen to fit."""
+def _checked(
+    who: str, input: Tensor, weight: Tensor, bias: Tensor | None, groups: int, form: str, channels: int
+) -> int:
+    """The number of filters, once kinds, ranks, dtypes and groups are seen to fit.
+
+    ``channels`` is the axis of the weight that counts the result's channels (of one group, where it is 1).
+    """
     if input.ndim != 4:
         raise ValueError(f"{who}: expected input (N, C, H, W) or (C, H, W), got shape {input.shape}")
     if weight.ndim != 4:
@@ -232,13 +251,23 @@ def _checked(who: str, input: Tensor, weight: Tensor, bias: Tensor | None, group
         raise TypeError(f"{who}: dtypes must agree, got {found}; convert with x.to(dtype)")
     if type(groups) is not int or groups < 1:
         raise ValueError(f"{who}: groups must be a positive integer, got {groups!r}")
-    channels = weight.shape[0] if axis == 0 else weight.shape[1] * groups
-    if bias is not None and bias.shape != (channels,):
+    if 0 in weight.shape or 0 in input.shape[1:]:
         raise ValueError(
-            f"{who}: weight {weight.shape} with groups={groups} makes {channels} channels, so bias must have the "
-            f"shape ({channels},), got {bias.shape}"
+            f"{who}: only the batch may be empty, got input {input.shape} and weight {weight.shape}"
+        )
+    made = weight.shape[channels] * (groups if channels else 1)
+    if bias is not None and bias.shape != (made,):
+        raise ValueError(
+            f"{who}: weight {weight.shape} with groups={groups} makes {made} channels, so bias must have the "
+            f"shape ({made},), got {bias.shape}"
         )
     return weight.shape[0]
+
+
+def _refuse_arrays(who: str, input: Any, weight: Any, bias: Any) -> None:
+    for name, value in (("input", input), ("weight", weight), ("bias", bias)):
+        if not isinstance(value, Tensor) and not (name == "bias" and value is None):
+            raise TypeError(f"{who}: expected {name} to be a Tensor, got {type(value).__name__}")
 
 
 @lru_cache(maxsize=512)
