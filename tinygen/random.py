@@ -4,8 +4,9 @@ Every function that draws takes ``rng=``, a :class:`Generator`; where it is omit
 device draws, which :func:`manual_seed` seeds. A generator's state can be saved and restored, so that a run that
 was interrupted goes on with the very numbers it would have drawn.
 
-Source of the underlying generator: PCG64, O'Neill, *PCG: A Family of Simple Fast Space-Efficient Statistically
-Good Algorithms for Random Number Generation* (2014), as NumPy has it.
+Source of the underlying generators: on the CPU PCG64, O'Neill, *PCG: A Family of Simple Fast Space-Efficient
+Statistically Good Algorithms for Random Number Generation* (2014), as NumPy has it; on a GPU XORWOW, Marsaglia,
+*Xorshift RNGs* (2003), as CuPy has it, in 32,768 streams side by side. The same seed gives other numbers there.
 """
 
 from __future__ import annotations
@@ -14,8 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.backend import as_dtype, device, get_default_device, get_default_dtype, module_for
+from tinygen.backend import (
+    as_dtype,
+    device,
+    get_default_device,
+    get_default_dtype,
+    is_array,
+    module_for,
+    move,
+    to_numpy,
+)
 from tinygen.tensor import Tensor, wrap
+
+_STREAMS = 2**15  # on a GPU; one number for all GPUs, so that a saved state (1.5 MB) fits each of them
 
 
 class Generator:
@@ -46,22 +58,24 @@ class Generator:
         if not isinstance(seed, (int, np.integer)) or seed < 0:
             raise ValueError(f"manual_seed: expected a non-negative integer, got {seed!r}")
         self._seed = int(seed)
-        self._draws = self._xp.random.default_rng(self._seed)
+        self._draws = self._begin(self._seed)
         return self
+
+    def _begin(self, seed: int) -> Any:
+        random = self._xp.random
+        if self.device.type == "cpu":
+            return random.default_rng(seed)
+        return random.Generator(random.XORWOW(seed, size=_STREAMS))
 
     def initial_seed(self) -> int:
         """The seed that the stream began with."""
         return self._seed
 
     def state_dict(self) -> dict[str, Any]:
-        """What :meth:`load_state_dict` needs to continue the stream: numbers and strings alone.
-
-        Raises:
-            NotImplementedError: the stream lives on a GPU, whose library does not give its state out.
-        """
-        if self.device.type != "cpu":
-            raise NotImplementedError(f"the state of a generator on {self.device} cannot be read")
-        state = self._draws.bit_generator.state
+        """What :meth:`load_state_dict` needs to continue the stream: numbers and strings; from a GPU an array too."""
+        bits = self._draws.bit_generator
+        # CuPy has no public way to its state; the array that its kernels work on is this (CuPy 13 and 14).
+        state = bits.state if self.device.type == "cpu" else to_numpy(bits._state)
         return {"device": str(self.device), "seed": self._seed, "state": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -72,14 +86,18 @@ class Generator:
         """
         if not isinstance(state, dict) or set(state) != {"device", "seed", "state"}:
             raise ValueError("load_state_dict: this is not a generator's state (device, seed, state)")
-        if state["device"] != str(self.device):
+        if str(state["device"]).partition(":")[0] != self.device.type:
             raise ValueError(f"load_state_dict: the state is of {state['device']}, this generator of {self.device}")
         try:
             seed = int(state["seed"])
-            draws = self._xp.random.default_rng(0)  # so that a state that is refused half-way changes nothing
-            draws.bit_generator.state = state["state"]
+            draws = self._begin(0)  # so that a state that is refused half-way changes nothing
+            if self.device.type == "cpu":
+                draws.bit_generator.state = state["state"]
+            else:
+                _overwrite(draws.bit_generator._state, state["state"])
         except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
-            raise ValueError(f"load_state_dict: this is not a state of PCG64: {error}") from error
+            kind = "PCG64" if self.device.type == "cpu" else "XORWOW"
+            raise ValueError(f"load_state_dict: this is not a state of {kind}: {error}") from error
         self._draws, self._seed = draws, seed
 
     # -- raw draws, as arrays of the generator's device
@@ -117,6 +135,14 @@ class Generator:
 
     def __repr__(self) -> str:
         return f"Generator(seed={self._seed}, device={str(self.device)!r})"
+
+
+def _overwrite(array: Any, source: Any) -> None:
+    """Copy a saved state to where the kernels find it."""
+    if not is_array(source) or (source.shape, source.dtype) != (array.shape, array.dtype):
+        found = f"{source.dtype} {source.shape}" if is_array(source) else type(source).__name__
+        raise ValueError(f"expected {array.dtype} {array.shape}, got {found}")
+    array[...] = move(source, device("cuda", array.device.id))
 
 
 def _floating(dtype: Any, who: str) -> np.dtype:

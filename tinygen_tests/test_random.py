@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 import tinygen as tg
 from tinygen import random as random_module
 
+pytestmark = pytest.mark.cpu_only("about the CPU's generator; testing/strict/test_strict.py is about a GPU's")
+
 DRAWS = {
     "rand": lambda rng: tg.rand(5, rng=rng),
     "randn": lambda rng: tg.randn(5, rng=rng),

@@ -11,14 +11,22 @@ from tinygen.testing.strict.names import members
 
 
 class BitGenerator:
-    """Source of bits of a Generator. CuPy's has no ``state`` that could be read as numbers.
+    """Source of bits of a Generator. What it will draw next is told by the array ``_state`` alone, as in CuPy.
 
     Args:
         seed: as ``numpy.random.SeedSequence`` takes it.
+        size: how many streams there are side by side on a GPU; here it changes nothing.
     """
 
-    def __init__(self, seed: Any = None) -> None:
-        self._draws = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+    def __init__(self, seed: Any = None, *, size: int = -1) -> None:
+        self._state = fresh(np.frombuffer(np.random.SeedSequence(seed).generate_state(4).tobytes(), "int8"))
+
+    def _draw(self) -> np.random.Generator:
+        """NumPy's generator for one call; the state moves on."""
+        words = np.frombuffer(self._state._raw.tobytes(), "uint32")
+        now, following = np.random.SeedSequence([int(w) for w in words]).spawn(2)
+        self._state._raw[...] = np.frombuffer(following.generate_state(4).tobytes(), "int8")
+        return np.random.Generator(np.random.Philox(now))
 
 
 class XORWOW(BitGenerator):
@@ -30,7 +38,10 @@ class Generator:
 
     def __init__(self, bit_generator: BitGenerator) -> None:
         self.bit_generator = bit_generator
-        self._draws = bit_generator._draws
+
+    @property
+    def _draws(self) -> np.random.Generator:
+        return self.bit_generator._draw()
 
     def __getattr__(self, name: str) -> Any:
         if name in members("cupy.random.Generator"):

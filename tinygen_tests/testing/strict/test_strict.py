@@ -98,6 +98,40 @@ def test_generators():
     assert 2 <= tg.randint(2, 5, (50,), rng=a).min().item() and tg.rand(3, 2).device == "cuda:0"
 
 
+def test_a_generators_state_is_saved_and_goes_on(tmp_path):
+    rng = tg.Generator(2**100, device="cuda")
+    draws = [lambda g: tg.randn(3, rng=g), lambda g: tg.randperm(5, rng=g), lambda g: tg.randint(0, 9, (4,), rng=g)]
+    for draw in draws:
+        draw(rng)
+        tg.save(rng.state_dict(), tmp_path / "state.npz")
+        expected = [draw(rng).tolist() for draw in draws]
+        for place in ("cpu", "cuda"):
+            twin = tg.Generator(1, device="cuda:0")
+            twin.load_state_dict(tg.load(tmp_path / "state.npz", map_location=place))
+            assert [draw(twin).tolist() for draw in draws] == expected
+            assert twin.initial_seed() == 2**100
+
+
+def test_states_that_do_not_fit_change_no_generator():
+    rng = tg.Generator(3, device="cuda")
+    state, before = rng.state_dict(), tg.randn(3, rng=rng).tolist()
+    rng.load_state_dict(state)
+    cut, numbers = state["state"][:-1], state["state"].astype("float32")
+    for wrong, message in [
+        (tg.Generator(3).state_dict(), "the state is of cpu, this generator of cuda"),
+        ({**state, "state": cut}, r"not a state of XORWOW: expected int8 \(\d+,\), got int8 \(\d+,\)"),
+        ({**state, "state": numbers}, "got float32"),
+        ({**state, "state": "x"}, "got str"),
+        ({**state, "seed": None}, "not a state of XORWOW"),
+        ({"seed": 3}, "not a generator's state"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            rng.load_state_dict(wrong)
+    with pytest.raises(ValueError, match="the state is of cuda, this generator of cpu"):
+        tg.Generator(3).load_state_dict(state)
+    assert tg.randn(3, rng=rng).tolist() == before
+
+
 def test_cuda_and_cuda_0_are_one_device_with_one_stream():
     """randn(device="cuda") and randn_like, of an x on "cuda:0", once drew the same numbers from two generators."""
     x = tg.randn(4, device="cuda")
