@@ -22,6 +22,7 @@ from demos import common
 args = common.options("autoencoder", steps=3000, batch_size=128)
 train, test = common.load_data(args)
 rng = tg.Generator(args.seed)
+noise = tg.Generator(args.seed, device=args.device)  # drawn where the images are
 
 # %% [markdown]
 # ## Five systems, one loop
@@ -60,7 +61,7 @@ slower = tg.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=args.steps, eta_min
 loader = tg.data.DataLoader(train, batch_size=args.batch_size, shuffle=True, rng=rng, device=args.device)
 run = common.run(
     args,
-    {"models": models, "optimizer": adam, "scheduler": slower, "loader": loader, "rng": rng},
+    {"models": models, "optimizer": adam, "scheduler": slower, "loader": loader, "rng": rng, "noise": noise},
 )
 batches = loader.forever()
 if run.step == 0:
@@ -76,7 +77,7 @@ if run.step == 0:
 # %%
 for step in run:
     x, y = next(batches)
-    losses = {name: models[name].training_step(x, rng=rng) for name in ("image", "clean", "flat", "plain")}
+    losses = {name: models[name].training_step(x, rng=noise) for name in ("image", "clean", "flat", "plain")}
     for d in (2 * step % 10, (2 * step + 1) % 10):
         losses[f"without {d}"] = models[f"without {d}"].training_step(x, weight=(y != d).to(x.dtype))
     total = sum(losses.values())
