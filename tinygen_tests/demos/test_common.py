@@ -17,6 +17,8 @@ from demos import common
 from tinygen.data import Dataset
 from tinygen.training import CheckpointError, NonFiniteError, read_log
 
+pytestmark = pytest.mark.cpu_only("demos say where they compute; test_on_a_gpu.py runs them there")
+
 ROOT = Path(__file__).parents[2]
 MNIST_TEST_FILES = ROOT.parent / "shared" / "data" / "mnist"
 
