@@ -68,14 +68,14 @@ def check_repeated(
 ) -> None:
     """Check that one tensor passed as two arguments gets the sum of what two equal tensors get.
 
-    d f(x, x) = ∂₁f dx + ∂₂f dx. Done for every two active inputs of one shape, unless f refuses such values, or tells
-    one tensor from two equal ones (as it does when it differentiates with respect to them itself).
+    d f(x, x) = ∂₁f dx + ∂₂f dx. Done for each active input and the next of its shape, unless f refuses such values, or
+    tells one tensor from two equal ones (as it does when it differentiates with respect to them itself).
 
     Raises:
         GradientError: it does not.
     """
-    pairs = [(i, j) for i in active for j in active if i < j and arrays[i].shape == arrays[j].shape]
-    for i, j in pairs:
+    later = [(i, [j for j in active if j > i and arrays[j].shape == arrays[i].shape]) for i in active]
+    for i, j in [(i, others[0]) for i, others in later if others]:
         twice = [arrays[i] if k == j else a for k, a in enumerate(arrays)]
 
         def repeated(*tensors: Any, i: int = i, j: int = j) -> Any:

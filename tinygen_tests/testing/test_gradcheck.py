@@ -308,6 +308,58 @@ def test_what_is_not_deterministic_is_caught():
         check_grad(lambda x: x * tg.rand(3, 3, rng=rng, dtype="float64"), X)
 
 
+# -------------------------------------------------------------------------------------- what messages say
+
+
+def test_the_worst_element_of_a_large_input_is_found_by_halving():
+    mask = np.zeros((30, 20))
+    mask[17, 3] = 1e-2
+    wrong = unary(sine, lambda g, x: g * (tg.cos(x) + tg.tensor(mask).to(x.dtype)))
+    with pytest.raises(GradientError, match=r"direction \d, element \(17, 3\): the vjp says"):
+        check_grad(wrong, numbers(0, (30, 20)))
+
+
+def test_inputs_are_called_by_their_names_and_the_step_is_named():
+    f = product(lambda g, b: g * b, lambda g, a: -g * a)
+    with pytest.raises(GradientError, match=r"^gradient of argument weight, .*\(complex step 1e-30; allowed"):
+        check_grad(f, X, Y, names=["x", "weight"])
+    with pytest.raises(GradientError, match=r"^gradient of argument weight, .*\(differences from step 0\.01"):
+        check_grad(f, X, Y, names=["x", "weight"], analytic=False)
+    late = product(lambda g, b: g * b.detach(), lambda g, a: g * a)
+    with pytest.raises(GradientError, match=r"^∂gradient of argument weight, "):
+        check_grad(late, X, Y, names=["x", "weight"])
+    late = product(lambda g, b: tg.Tensor(g.data) * b, lambda g, a: g * a)
+    with pytest.raises(GradientError, match=r"^∂gradient of the cotangent, "):
+        check_grad(late, X, Y)
+
+
+def test_a_function_that_is_said_to_be_analytic_must_be():
+    check_grad(tg.exp, X, analytic=True)
+    check_grad(tg.exp, X, analytic=False)
+    check_grad(tg.abs, X)
+    with pytest.raises(GradientError, match="f is declared analytic; along a random direction, differences give"):
+        check_grad(tg.abs, X, analytic=True)
+
+
+# ------------------------------------------------------------------------------------- symmetric Hessians
+
+
+def test_hessians_that_are_not_symmetric_are_caught():
+    # The tolerance hides both wrong derivatives from the numbers, but not that they contradict each other.
+    wrong = product(lambda g, b: g * (b + 1e-3 * b.detach()), lambda g, a: g * (a + 2e-3 * a.detach()))
+    check_grad(wrong, X, Y, order=1, rtol=0.1)
+    with pytest.raises(GradientError, match="the Hessian H is not symmetric: ⟨v, H u⟩ = .*, but ⟨u, H v⟩ = "):
+        check_grad(product(lambda g, b: g * b * 1.001, lambda g, a: g * a), X, Y, rtol=0.1)
+    check_grad(product(lambda g, b: g * b, lambda g, a: g * a), X, Y, rtol=0.1)
+
+
+def test_one_tensor_passed_twice_gets_both_gradients():
+    check_grad(lambda x, y: x * y, X, Y)
+    wrong = product(lambda g, a, b: g * b * (2 if a is b else 1), lambda g, a: g * a)
+    with pytest.raises(GradientError, match="one tensor passed as argument 0 and as argument 1 must get the sum"):
+        check_grad(wrong, X, Y, order=1)
+
+
 # ---------------------------------------------------------------------------------- what cannot be judged
 
 
