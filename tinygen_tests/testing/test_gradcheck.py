@@ -8,6 +8,8 @@ import tinygen as tg
 from tinygen.testing import GradientError, check_adjoint, check_grad
 from tinygen_tests.draws import numbers, off_zero, seeds, shapes
 
+pytestmark = pytest.mark.cpu_only("the seeded ops are written with NumPy; check_op's tests run on either")
+
 X = numbers(0, (3, 3), 0.4, 1.6)
 Y = numbers(1, (3, 3), 0.4, 1.6)
 WHERE = r"gradient of argument \d, of shape .*: the vjp says .*, the numbers "
