@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 
-from tinygen.backend import array_module
 from tinygen.op import op
+from tinygen.ops.matmul import matrix_product
 from tinygen.ops.shape import matrix_transpose
 from tinygen.tensor import Tensor
 
@@ -54,7 +54,7 @@ def _rows(x):
 @op
 def _linear(input, weight, bias):
     """y = x Wᵀ + b.    ∂L/∂x = G W,  ∂L/∂W = Gᵀ X,  ∂L/∂b = Σ_r g_r. See linear."""
-    y = array_module(input).matmul(_rows(input), weight.T)
+    y = matrix_product(_rows(input), weight.T)
     if bias is not None:
         y += bias
     return y.reshape(*input.shape[:-1], weight.shape[0])
@@ -81,7 +81,7 @@ def _weight_gradient(g, input):
 
     dL = tr(Kᵀ dH) = tr(Kᵀ dGᵀ X) + tr(Kᵀ Gᵀ dX) with K = ∂L/∂H, so ∂L/∂G = X Kᵀ and ∂L/∂X = G K.
     """
-    return array_module(g).matmul(_rows(g).T, _rows(input))
+    return matrix_product(_rows(g).T, _rows(input))
 
 
 @_weight_gradient.vjp("g")

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinygen.backend import array_module, is_array
+from tinygen.kernels import blas
 from tinygen.op import op
 from tinygen.ops.elementwise import mul
 from tinygen.ops.indexing import getitem
@@ -17,13 +20,19 @@ from tinygen.promotion import result_type
 from tinygen.tensor import Tensor, wrap
 
 
+def matrix_product(a: Any, b: Any) -> Any:
+    """A B of raw arrays: the library's product, on the CPU with threads of our own."""
+    xp = array_module(a)
+    return blas.product(a, b) if xp is array_module(b) is np else xp.matmul(a, b)
+
+
 @op(broadcast=True)
 def _matmul(input, other):
     """C = A B over the last two axes, leading axes broadcast. See matmul.
 
     dL = tr(Gᵀ dC) = tr(Gᵀ dA B) + tr(Gᵀ A dB), so ∂L/∂A = G Bᵀ and ∂L/∂B = Aᵀ G.
     """
-    return array_module(input).matmul(input, other)
+    return matrix_product(input, other)
 
 
 @_matmul.vjp("input")
