@@ -72,6 +72,7 @@ DECLARATIONS = [
         *[Case(off_zero(2, 3), power) for power in (0, 1, 2, 3.0, -1, -2)],
         Case(positive(3), 0.5),
         Case(off_zero(4), np.array([2, 0, -1, 3])),
+        Case(0.0, positive(3)),
         slack=4,
         value=lambda a, b: np.power(a, b, dtype=np.result_type(a, b) if np.ndim(b) == 0 else np.asarray(a).dtype),
     ),
