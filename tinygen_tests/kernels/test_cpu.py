@@ -21,9 +21,18 @@ def several_threads(request):
     threads.set_num_threads(before)
 
 
+def poisoned(name, shape, dtype):
+    """Scratch memory that holds NaN, as it may."""
+    array = threads.scratch(name, shape, dtype)
+    array[...] = np.nan
+    return array
+
+
 @pytest.fixture
 def tiny(monkeypatch):
-    """Tiles of a few numbers, blocks of a few products, threads for the smallest work."""
+    """Tiles of a few numbers, blocks of a few products, threads for the smallest work, NaN in fresh scratch memory."""
+    for module in (cpu, tiles, products):
+        monkeypatch.setattr(module, "scratch", poisoned)
     monkeypatch.setattr(tiles, "TILE", 400)
     monkeypatch.setattr(products, "BLOCK", 300)
     monkeypatch.setattr(products, "_PANEL", 64)
@@ -163,6 +172,22 @@ def test_the_callers_errstate_holds_in_every_thread(several_threads):
     with np.errstate(all="ignore"):
         y = cpu.conv2d(np.full_like(x, 3e38), w, b, window, 1)
     assert not np.isfinite(y).all()
+
+
+def test_float16_is_rounded_once():
+    shapes = [(1, 64, 6, 6), (64, 64, 3, 3), (64,), (1, 64, 6, 6)]
+    arrays = [numbers(k, shape).astype("float16") for k, shape in enumerate(shapes)]
+    exact = [a.astype("float64") for a in arrays]
+    window = Window((6, 6), (3, 3), (6, 6), (1, 1), (1, 1), (1, 1))
+
+    def products(x, w, b, y):
+        yield cpu.conv2d(x, w, b, window, 1)
+        yield cpu.conv_transpose2d(y, w, b, window, 1)
+        yield cpu.conv2d_weight_gradient(x, y, window, 1)
+
+    for low, high in zip(products(*arrays), products(*exact), strict=True):
+        assert low.dtype == "float16"
+        np.testing.assert_allclose(low, high, rtol=5e-4, atol=1e-4)
 
 
 def test_channel_sums():

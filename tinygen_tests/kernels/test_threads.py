@@ -84,7 +84,7 @@ def test_nobody_waits_for_a_helper_that_is_busy_elsewhere(count):
 
 
 SCRIPT = """
-import os, sys, warnings
+import os, sys, threading, warnings
 warnings.simplefilter("ignore")  # Python warns of a fork while threads run: that is what is tried here
 from tinygen.kernels.threads import run, set_num_threads
 set_num_threads(3)
@@ -92,9 +92,12 @@ done = []
 run([lambda: done.append(1)] * 20)
 child = os.fork()
 if child == 0:
-    done = []
-    run([lambda: done.append(1)] * 20)
-    os._exit(0 if len(done) == 20 else 1)
+    meeting = threading.Barrier(3)
+    try:
+        run([lambda: meeting.wait(20)] * 3)  # passed by three threads, not by fewer
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
 _, status = os.waitpid(child, 0)
 run([lambda: done.append(1)] * 20)
 sys.exit(os.waitstatus_to_exitcode(status) or len(done) != 40)

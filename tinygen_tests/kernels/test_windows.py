@@ -33,6 +33,14 @@ def test_add_patches_is_the_adjoint_of_patches(geometry, seed):
     assert (seen * p).sum() == pytest.approx((x * add_patches(p, window)).sum(), abs=1e-10)
 
 
+def test_sums_of_float16_keep_their_digits():
+    """2048 + 1 is 2048 in float16."""
+    window = Window((1, 4199), (1, 2100), (1, 2100), (1, 1), (0, 0), (1, 1))
+    y = add_patches(np.ones((1, 1, 2100, 1, 2100, 1), "float16"), window)
+    assert y.dtype == "float16" and y[0, 0, 0, 2099] == 2100
+    assert windows.channel_sums(np.ones((3000, 1, 1, 1), "float16")) == np.array([3000], "float16")
+
+
 @settings(max_examples=50)
 @given(geometry=geometries(), seed=seeds)
 def test_products_are_the_derivatives_of_the_form(geometry, seed):
