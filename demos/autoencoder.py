@@ -191,7 +191,7 @@ tg.viz.save_grid(
     frames,
     ncols=21,
     captions=["", *(f"{d:.2f}" for d in distances.tolist())],
-    title=f"Equal steps of the code from a {worst[0]} to a {worst[1]}; below, how far the image moved "
+    title=f"Equal steps of the code from {worst[0]} to {worst[1]}; below, how far the image moved "
     f"(largest/mean {uneven[worst]:.1f}; over all pairs {mean_unevenness:.1f})",
 )
 
