@@ -98,6 +98,19 @@ def test_aux_carries_constants_to_the_vjp():
     tg.testing.check_grad(positive, np.array([-1.0, 2.0, 0.7]))
 
 
+def test_aux_and_the_result_are_told_apart():
+    @tg.op(aux=True)
+    def root(x):
+        return x**0.5, x.shape
+
+    @root.vjp("x")
+    def _(g, y, aux):
+        assert aux == y.shape
+        return g / (2 * y)
+
+    tg.testing.check_grad(root, leaf(2, 3))
+
+
 def test_an_op_of_a_sequence_takes_i():
     @tg.op(sequence="xs")
     def weighted(xs, scale):

@@ -178,6 +178,7 @@ def test_randint_spells_its_size_as_pytorch_does():
         assert x.shape == (2, 3) and x.dtype == tg.int64 and ((x >= 0) & (x < 10)).all()
     assert tg.randint(3, (2,), dtype="int32").dtype == tg.int32
     assert tg.randint_like(tg.zeros(2), 3).dtype == tg.float32
+    assert set(tg.randint_like(tg.zeros(200), 3).tolist()) == {0, 1, 2} == set(tg.randint(3, (200,)).tolist())
     assert tg.randint(-3, -2, (4,)).tolist() == [-3] * 4 and tg.randint(5, (0,)).shape == (0,)
 
 
@@ -224,6 +225,10 @@ def test_uniform_numbers_lie_in_the_half_open_interval_with_its_moments(dtype):
     x = x.astype("float64")
     assert x.mean() == pytest.approx(0.5, abs=5 * math.sqrt(1 / 12 / N) + 3e-4)
     assert x.var() == pytest.approx(1 / 12, rel=0.02)
+    # As many bits as the dtype holds below 1: fewer would be coarse, more would round up to 1.
+    bits = {"float16": 11, "float32": 24, "float64": 53}[dtype]
+    whole = x * 2.0**bits
+    assert (whole == np.floor(whole)).all() and (whole % 2 == 1).any()
     counts, _ = np.histogram(x, 20, (0, 1))
     assert abs(counts - N / 20).max() < 6 * math.sqrt(N / 20)
 

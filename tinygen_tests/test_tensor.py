@@ -130,7 +130,7 @@ def test_printing():
 
 
 def test_iteration():
-    assert [row.tolist() for row in tg.tensor([[1, 2], [3, 4]])] == [[1, 2], [3, 4]]
+    assert [row.tolist() for row in tg.tensor([[1, 2], [3, 4], [5, 6]])] == [[1, 2], [3, 4], [5, 6]]
     with pytest.raises(TypeError, match="0-d"):
         iter(tg.tensor(1.0))
 

@@ -285,6 +285,7 @@ def test_outer_refuses_matrices():
     [
         ("ij,jk->ik", [(2, 3)], "names 2 operands, got 1"),
         ("ij->i", [(2, 3), (3, 4)], "names 1 operands, got 2"),
+        ("ij->i", [], "names 1 operands, got 0"),
         ("ij,jk->ik", [(2, 3), (4, 5)], "letter 'j' has the lengths 3 and 4"),
         ("ij->ii", [(2, 3)], "each output letter must occur once"),
         ("ij->k", [(2, 3)], "each output letter must occur once"),

@@ -335,6 +335,9 @@ def test_axes_out_of_range_are_refused(name):
         getattr(tg, name)(tg.ones(2, 3), dim=2)
     with pytest.raises(IndexError, match="out of (range|bounds)"):
         getattr(tg, name)(tg.ones(2, 3), dim=-3)
+    for dim in (1, -2):
+        with pytest.raises(IndexError, match="out of (range|bounds)"):
+            getattr(tg, name)(tg.tensor(1.0), dim=dim)
 
 
 @pytest.mark.parametrize("name", ["sum", "mean", "var", "amax", "all", "norm", "logsumexp"])
