@@ -46,6 +46,7 @@ CASES = {
     tg.tril: [Case(real(2, 3), 1), Case(real(1, 2, 2, 2))],
     pieces_reversed: [Case(real(2, 3)), Case(real(1, 2, 2, 3))],
     tg.matmul: [Case(real(3), real(2, 3, 2)), Case(real(2, 2, 3), real(3))],
+    tg.outer: [Case(real(2), real(3))],
     F.linear: [Case(real(1, 2, 2, 3), real(2, 3), real(2))],
     F.conv2d: [
         Case(real(1, 2, 3, 4), real(2, 1, 2, 2), real(2), 2, 1, 1, 2),
@@ -53,6 +54,7 @@ CASES = {
     ],
     F.conv_transpose2d: [Case(real(1, 2, 2, 2), real(2, 1, 2, 2), real(2), 2, 1, 1, 2)],
     F.max_pool2d: [Case(distinct(1, 2, 4, 3), 2, 1, 1), Case(distinct(1, 3, 3), (2, 1), ceil_mode=True)],
+    F.max_unpool2d: [Case(real(1, 1, 2, 2), np.array([[[[0, 3], [9, 15]]]]), 2)],
     F.avg_pool2d: [Case(real(1, 2, 4, 3), 2, 1, 1), Case(real(1, 3, 3), 2, 2, 0, True)],
     F.adaptive_avg_pool2d: [Case(real(1, 2, 4, 3), 2)],
     F.interpolate: [Case(real(1, 2, 2, 3), (3, 4)), Case(real(1, 2, 2, 3), None, 2, "bilinear")],
