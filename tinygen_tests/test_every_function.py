@@ -1,6 +1,6 @@
 """Public functions made of several ops keep float32 and float16, in every layout, to the second order.
 
-The single ops are walked by test_every_op.py, and the values and derivatives of these functions judged by PyTorch in the
+The single ops are walked by test_every_op.py; values and derivatives of these functions are judged by PyTorch, in the
 tests of their files. The cases are in tinygen_tests/cases/functions.py.
 """
 
