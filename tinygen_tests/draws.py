@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, mutually_broadcastable_shapes
 
@@ -13,6 +15,13 @@ import tinygen as tg
 shapes = array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 filled_shapes = array_shapes(min_dims=0, max_dims=3, min_side=1, max_side=4)
 seeds = st.integers(0, 2**32 - 1)
+
+_MORE = 20 if os.environ.get("HYPOTHESIS_PROFILE") == "search" else 1
+
+
+def examples(n: int) -> Any:
+    """``settings(max_examples=n)``, many times n where new examples are searched for."""
+    return settings(max_examples=_MORE * n)
 
 
 def pairs(n: int = 2, min_side: int = 0) -> Any:

@@ -10,11 +10,11 @@ import weakref
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygen as tg
-from tinygen_tests.draws import numbers, seeds
+from tinygen_tests.draws import examples, numbers, seeds
 from tinygen_tests.judge import judge, shares_memory, torch
 
 
@@ -90,7 +90,7 @@ STEPS = [
 ]
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(seed=seeds, n=st.integers(1, 12))
 def test_random_graphs_agree_with_pytorch(seed, n):
     def build(module, *leaves):

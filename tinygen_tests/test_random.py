@@ -5,11 +5,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygen as tg
 from tinygen import random as random_module
+from tinygen_tests.draws import examples
 
 pytestmark = pytest.mark.cpu_only("about the CPU's generator; testing/strict/test_strict.py is about a GPU's")
 
@@ -56,7 +57,7 @@ def test_an_own_generator_leaves_the_default_one_alone(draw):
     assert tg.default_generator().state_dict() == before
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(seed=st.integers(0, 2**130), steps=st.lists(st.sampled_from(list(DRAWS)), max_size=5))
 def test_a_state_survives_json_at_any_point(seed, steps):
     rng = tg.Generator(seed)

@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygen.kernels.erf import erf
+from tinygen_tests.draws import examples
 
 GRID = np.concatenate([np.linspace(-7, 7, 20_001), np.logspace(-300, 0, 2_000), -np.logspace(-20, 0, 1_000)])
 
@@ -27,7 +28,7 @@ def test_lower_precisions_are_exact_to_a_few_units_in_the_last_place(dtype, ulps
     np.testing.assert_allclose(y.astype("float64"), exact, rtol=ulps * np.finfo(dtype).eps, atol=tiny)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(x=st.floats(allow_nan=False))
 def test_odd_bounded_and_equal_to_pythons(x):
     y = erf(np.array([x, -x]))

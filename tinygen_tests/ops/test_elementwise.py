@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygen as tg
 from tinygen.op import registry
 from tinygen.ops import elementwise
-from tinygen_tests.draws import apart, numbers, off_zero, pairs, seeds, shapes
+from tinygen_tests.draws import apart, examples, numbers, off_zero, pairs, seeds, shapes
 from tinygen_tests.judge import judge, same, torch
 
 # name → numbers away from its kinks and poles
@@ -43,21 +43,21 @@ COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge"]
 
 
 @pytest.mark.parametrize("name", UNARY)
-@settings(max_examples=12)
+@examples(12)
 @given(shape=shapes, seed=seeds)
 def test_unary_ops_agree_with_pytorch(name, shape, seed):
     judge(getattr(tg, name), lambda x: getattr(torch, name)(x), UNARY[name](seed, shape))
 
 
 @pytest.mark.parametrize("name", ARITHMETIC)
-@settings(max_examples=25)
+@examples(25)
 @given(shapes=pairs(), seed=seeds)
 def test_binary_ops_agree_with_pytorch_over_broadcasting_shapes(name, shapes, seed):
     a, b = off_zero(seed, shapes[0]), off_zero(seed + 1, shapes[1])
     judge(getattr(tg, name), lambda x, y: getattr(torch, name)(x, y), a, b)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(shapes=pairs(), seed=seeds)
 def test_pow_agrees_with_pytorch_for_positive_bases(shapes, seed):
     judge(tg.pow, lambda x, y: x**y, numbers(seed, shapes[0], 0.2, 2), off_zero(seed + 1, shapes[1]))
@@ -74,7 +74,7 @@ def test_a_number_to_the_power_of_a_tensor_agrees_with_pytorch(base):
     judge(lambda x: base**x, lambda x: base**x, off_zero(0, (2, 3)))
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(shapes=pairs(3), seed=seeds)
 def test_where_agrees_with_pytorch_over_broadcasting_shapes(shapes, seed):
     mask = np.random.default_rng(seed).random(shapes[0]) < 0.5
@@ -89,7 +89,7 @@ def test_clamp_by_numbers_agrees_with_pytorch(low, high):
     judge(lambda x: x.clamp(min=low, max=high), lambda x: x.clamp(min=low, max=high), apart(1, (4,)))
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(shapes=pairs(3, min_side=1), seed=seeds)
 def test_clamp_by_tensors_agrees_with_pytorch(shapes, seed):
     # x has the full shape: PyTorch's own gradient fails where the bounds are larger, or empty.
@@ -98,7 +98,7 @@ def test_clamp_by_tensors_agrees_with_pytorch(shapes, seed):
 
 
 @pytest.mark.parametrize("name", COMPARISONS)
-@settings(max_examples=15)
+@examples(15)
 @given(shapes=pairs(), seed=seeds)
 def test_comparisons_agree_with_pytorch_and_never_require_grad(name, shapes, seed):
     a, b = np.round(numbers(seed, shapes[0])), np.round(numbers(seed + 1, shapes[1]))
@@ -440,7 +440,7 @@ def test_the_derivative_of_sqrt_like_forms_survives_a_zero_cotangent():
     assert g.tolist() == [0, 0]
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(seed=seeds, scale=st.sampled_from([1e-3, 1.0, 1e3]))
 def test_float32_values_are_pytorchs_to_float32_precision(seed, scale):
     x = (numbers(seed, (5,)) * scale).astype("float32")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygen as tg
@@ -10,7 +10,7 @@ from tinygen.backend import is_array
 from tinygen.op import registry
 from tinygen.ops import indexing
 from tinygen.ops.indexing import put
-from tinygen_tests.draws import filled_shapes, numbers, seeds
+from tinygen_tests.draws import examples, filled_shapes, numbers, seeds
 from tinygen_tests.judge import judge, same, torch
 
 X = numbers(0, (4, 3, 5))
@@ -119,7 +119,7 @@ def expressions(draw, shape):
     return tuple(parts)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(shape=filled_shapes, seed=seeds, data=st.data())
 def test_drawn_index_expressions_agree_with_pytorch(shape, seed, data):
     index = data.draw(expressions(shape))
@@ -133,7 +133,7 @@ def test_a_place_named_twice_receives_both_gradients():
         assert g.tolist() == [0, 111, 0]
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(shape=filled_shapes.filter(len), seed=seeds, data=st.data())
 def test_gather_and_scatter_add_agree_with_pytorch(shape, seed, data):
     dim = data.draw(st.integers(-len(shape), len(shape) - 1))
@@ -157,7 +157,7 @@ def test_gather_and_scatter_add_agree_with_pytorch(shape, seed, data):
     )
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(shape=filled_shapes.filter(len), seed=seeds, data=st.data())
 def test_index_select_agrees_with_pytorch(shape, seed, data):
     dim = data.draw(st.integers(-len(shape), len(shape) - 1))

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygen as tg
 from tinygen.op import registry
 from tinygen.ops import matmul as matmul_ops
-from tinygen_tests.draws import numbers, pairs, seeds
+from tinygen_tests.draws import examples, numbers, pairs, seeds
 from tinygen_tests.judge import judge, same, torch
 
 SHAPES = [
@@ -37,7 +37,7 @@ def test_matmul_agrees_with_pytorch(a, b):
     judge(tg.matmul, lambda x, y: torch.matmul(x, y), numbers(0, a), numbers(1, b))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(shapes=pairs(), sizes=st.tuples(*[st.integers(0, 3)] * 3), seed=seeds)
 def test_batches_broadcast_as_in_pytorch(shapes, sizes, seed):
     n, k, m = sizes
@@ -68,7 +68,7 @@ def test_products_with_a_fixed_matrix_are_adjoint_to_those_with_its_transpose():
     tg.testing.check_adjoint(lambda x: a @ x, lambda y: a.T @ y, numbers(1, (3, 2)), numbers(2, (4, 2)))
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(n=st.integers(0, 4), m=st.integers(0, 4), seed=seeds)
 def test_outer_agrees_with_pytorch(n, m, seed):
     judge(tg.outer, lambda x, y: torch.outer(x, y), numbers(seed, (n,)), numbers(seed + 1, (m,)))
@@ -218,7 +218,7 @@ def test_diagonals_ellipses_lengths_of_one_and_empty_axes_agree_with_pytorch(equ
     judge(lambda *xs: tg.einsum(equation, *xs), lambda *xs: torch.einsum(equation, *xs), *xs)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(data=st.data(), seed=seeds)
 def test_drawn_equations_agree_with_pytorch(data, seed):
     letters = st.text("ijkl", min_size=0, max_size=3)

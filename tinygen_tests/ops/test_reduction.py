@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygen as tg
 from tinygen.op import registry
 from tinygen.ops import reduction
-from tinygen_tests.draws import apart, axes_of, filled_shapes, numbers, off_zero, pairs, seeds, shapes
+from tinygen_tests.draws import apart, axes_of, examples, filled_shapes, numbers, off_zero, pairs, seeds, shapes
 from tinygen_tests.judge import judge, same, torch
 
 INF = math.inf
@@ -34,7 +34,7 @@ def calls(draw, several=True, filled=False):
 
 
 @pytest.mark.parametrize("name", ["sum", "mean", "norm"])
-@settings(max_examples=40)
+@examples(40)
 @given(call=calls())
 def test_sum_mean_norm_agree_with_pytorch(name, call):
     shape, dim, keepdim, seed = call
@@ -44,7 +44,7 @@ def test_sum_mean_norm_agree_with_pytorch(name, call):
 
 
 @pytest.mark.parametrize("name", ["amax", "amin"])
-@settings(max_examples=30)
+@examples(30)
 @given(call=calls(filled=True))
 def test_amax_amin_agree_with_pytorch(name, call):
     shape, dim, keepdim, seed = call
@@ -53,7 +53,7 @@ def test_amax_amin_agree_with_pytorch(name, call):
 
 @pytest.mark.parametrize("name", ["var", "std"])
 @pytest.mark.parametrize("correction", [0, 1])
-@settings(max_examples=20)
+@examples(20)
 @given(call=calls(filled=True))
 def test_var_std_agree_with_pytorch(name, correction, call):
     shape, dim, keepdim, seed = call
@@ -63,7 +63,7 @@ def test_var_std_agree_with_pytorch(name, correction, call):
     judge(*both(name, dim=dim, correction=correction, keepdim=keepdim), off_zero(seed, shape))
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(call=calls(filled=True))
 def test_logsumexp_agrees_with_pytorch(call):
     shape, dim, keepdim, seed = call
@@ -75,7 +75,7 @@ def test_logsumexp_agrees_with_pytorch(call):
     )
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(call=calls(several=False))
 def test_prod_agrees_with_pytorch(call):
     shape, dim, keepdim, seed = call
@@ -95,14 +95,14 @@ def test_prod_with_zeros_agrees_with_pytorch(zeros):
     tg.testing.check_grad(tg.prod, x[0])
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(shape=shapes.filter(len), seed=seeds, data=st.data())
 def test_cumsum_agrees_with_pytorch(shape, seed, data):
     judge(*both("cumsum", data.draw(st.integers(-len(shape), len(shape) - 1))), numbers(seed, shape))
 
 
 @pytest.mark.parametrize("name", ["max", "min"])
-@settings(max_examples=25)
+@examples(25)
 @given(call=calls(several=False, filled=True))
 def test_max_min_of_one_axis_agree_with_pytorch(name, call):
     shape, dim, keepdim, seed = call
@@ -115,7 +115,7 @@ def test_max_min_of_one_axis_agree_with_pytorch(name, call):
 
 
 @pytest.mark.parametrize("name", ["max", "min"])
-@settings(max_examples=10)
+@examples(10)
 @given(shapes=pairs(), seed=seeds)
 def test_max_min_of_two_tensors_are_maximum_and_minimum(name, shapes, seed):
     f = lambda m: lambda a, b: getattr(m, name)(a, b)
@@ -123,7 +123,7 @@ def test_max_min_of_two_tensors_are_maximum_and_minimum(name, shapes, seed):
 
 
 @pytest.mark.parametrize("name", ["argmax", "argmin"])
-@settings(max_examples=25)
+@examples(25)
 @given(call=calls(several=False, filled=True))
 def test_argmax_argmin_agree_with_pytorch(name, call):
     shape, dim, keepdim, seed = call
@@ -131,7 +131,7 @@ def test_argmax_argmin_agree_with_pytorch(name, call):
 
 
 @pytest.mark.parametrize("name", ["all", "any"])
-@settings(max_examples=20)
+@examples(20)
 @given(call=calls())
 def test_all_any_agree_with_pytorch(name, call):
     shape, dim, keepdim, seed = call
@@ -151,7 +151,7 @@ def test_every_p_norm_agrees_with_pytorch(p, dim):
     judge(*both("norm", p=p, dim=dim, keepdim=dim is not None), x)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(shapes=pairs(), seed=seeds)
 def test_sum_to_size_is_pytorchs_and_the_adjoint_of_broadcasting(shapes, seed):
     full = np.broadcast_shapes(*shapes)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygen as tg
@@ -12,7 +12,7 @@ from tinygen.backend import array_module
 from tinygen.op import registry
 from tinygen.ops import shape as shape_ops
 from tinygen.ops.shape import pad_zeros
-from tinygen_tests.draws import filled_shapes, numbers, seeds, shapes
+from tinygen_tests.draws import examples, filled_shapes, numbers, seeds, shapes
 from tinygen_tests.judge import judge, same, torch
 
 with_axes = shapes.filter(len)
@@ -25,7 +25,7 @@ def dims(shape):
 # ------------------------------------------------------------------------------ shape, order of axes
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(shape=shapes, seed=seeds, data=st.data())
 def test_reshape_and_view_agree_with_pytorch(shape, seed, data):
     n = math.prod(shape)
@@ -38,7 +38,7 @@ def test_reshape_and_view_agree_with_pytorch(shape, seed, data):
     judge(lambda x: x.view(*size), lambda x: x.reshape(*size), x)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(shape=shapes, seed=seeds, data=st.data())
 def test_flatten_and_unflatten_agree_with_pytorch(shape, seed, data):
     x = numbers(seed, shape)
@@ -58,7 +58,7 @@ def test_unflatten_splits_an_axis():
     judge(lambda x: x.unflatten(1, (2, -1)), lambda x: x.unflatten(1, (2, -1)), numbers(0, (3, 6, 2)))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(shape=shapes, seed=seeds, data=st.data())
 def test_permutations_agree_with_pytorch(shape, seed, data):
     x = numbers(seed, shape)
@@ -76,7 +76,7 @@ def test_permutations_agree_with_pytorch(shape, seed, data):
         judge(lambda x: x.mT, lambda x: x.mT, x)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(shape=shapes, seed=seeds, data=st.data())
 def test_squeeze_and_unsqueeze_agree_with_pytorch(shape, seed, data):
     shape = tuple(1 if n == 2 else n for n in shape)
@@ -94,7 +94,7 @@ def test_squeeze_and_unsqueeze_agree_with_pytorch(shape, seed, data):
 # -------------------------------------------------------------------------------------------- copies
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(shape=shapes, seed=seeds, data=st.data())
 def test_broadcast_and_repeat_agree_with_pytorch(shape, seed, data):
     shape = tuple(1 if n == 2 else n for n in shape)
@@ -113,7 +113,7 @@ def test_broadcast_and_repeat_agree_with_pytorch(shape, seed, data):
 # ------------------------------------------------------------------------------------- join and split
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(shape=with_axes, seed=seeds, data=st.data())
 def test_cat_and_stack_agree_with_pytorch(shape, seed, data):
     d = data.draw(dims(shape))
@@ -154,7 +154,7 @@ def test_gradients_through_cat_keep_each_parts_dtype():
     assert (da.dtype, db.dtype) == (tg.float32, tg.float64)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(shape=with_axes, seed=seeds, data=st.data())
 def test_split_chunk_unbind_narrow_agree_with_pytorch(shape, seed, data):
     x, d = numbers(seed, shape), data.draw(dims(shape))
@@ -185,7 +185,7 @@ def test_split_of_many_pieces_takes_linear_time():
     assert len(tg.zeros(20_000).unbind()) == 20_000
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(shape=with_axes, seed=seeds, data=st.data())
 def test_pad_zeros_pads_and_crops(shape, seed, data):
     d = data.draw(dims(shape))
@@ -203,7 +203,7 @@ def test_pad_zeros_pads_and_crops(shape, seed, data):
 # ------------------------------------------------------------------------------------------ flip, roll
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(shape=shapes, seed=seeds, data=st.data())
 def test_flip_and_roll_agree_with_pytorch(shape, seed, data):
     x, n = numbers(seed, shape), len(shape)
@@ -392,7 +392,7 @@ def test_what_does_not_fit_is_refused(call, error, message):
 
 
 @given(shape=filled_shapes)
-@settings(max_examples=10)
+@examples(10)
 def test_reshape_reads_integers_of_every_kind(shape):
     size = [np.int64(n) for n in shape]
     assert tg.zeros(shape).reshape(size).shape == tuple(shape)

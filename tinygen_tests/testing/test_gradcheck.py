@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 import tinygen as tg
 from tinygen.testing import GradientError, check_adjoint, check_grad
-from tinygen_tests.draws import numbers, off_zero, seeds, shapes
+from tinygen_tests.draws import examples, numbers, off_zero, seeds, shapes
 
 pytestmark = pytest.mark.cpu_only("the seeded ops are written with NumPy; check_op's tests run on either")
 
@@ -66,7 +66,7 @@ def test_right_gradients_of_every_order_pass():
         check_grad(lambda x, y: tg.tanh(x * y), X[0], Y[0], order=order)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(shape=shapes, seed=seeds)
 def test_right_gradients_pass_in_every_shape(shape, seed):
     check_grad(lambda x: tg.sigmoid(x) * x, numbers(seed, shape))
