@@ -9,6 +9,7 @@ nothing that an op does may look at array contents on the host.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -59,14 +60,21 @@ def placed(x: np.ndarray) -> Any:
 
 
 @contextmanager
-def unseen() -> Iterator[None]:
+def unseen(by: str = "", moves: bool = False) -> Iterator[None]:
     """Assert that the host looks at no array contents: a GPU would have to be waited for.
 
-    Reading ``x[mask]`` must: the host needs to know how long the result is. Counted on the strict stand-in alone.
+    Reading ``x[mask]`` must: the host needs to know how long the result is. An error message may, which prints an
+    index. Counted on the strict stand-in alone.
+
+    Args:
+        by: a regular expression; code in other files may look.
+        moves: ``x.to("cpu")`` is no looking.
     """
     with tg.testing.count_syncs() as syncs:
         yield
-    seen = [place for kind, place in syncs.events if not (kind == "mask" and "ops/indexing.py" in place)]
+    seen = [f"{kind} at {place}" for kind, place in syncs.events if not (kind == "to" and moves)]
+    seen = [event for event in seen if not re.match(r"(mask|repr) at .*ops/indexing\.py", event)]
+    seen = [event for event in seen if re.search(by, event)]
     assert not seen, f"array contents were looked at by the host, {seen}"
 
 

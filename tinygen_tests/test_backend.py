@@ -11,6 +11,8 @@ import pytest
 import tinygen as tg
 from tinygen import backend
 
+pytestmark = pytest.mark.cpu_only("brings devices of its own")
+
 # ------------------------------------------------------------------------------ a library that is not NumPy
 
 

@@ -63,6 +63,7 @@ def test_a_named_dtype_costs_no_digits():
     assert tg.as_tensor(0.1, dtype="float64").item() == 0.1
 
 
+@pytest.mark.cpu_only("about NumPy memory")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_arrays_and_tensors_keep_their_dtype_and_are_copied(dtype):
     a = np.ones(3, dtype=dtype)

@@ -7,6 +7,8 @@ import tinygen as tg
 from tinygen_tests.draws import numbers
 from tinygen_tests.judge import judge, same, strided, torch
 
+pytestmark = pytest.mark.cpu_only("the seeded faults are written with NumPy")
+
 X = numbers(0, (3, 4), 0.4, 1.6)
 
 

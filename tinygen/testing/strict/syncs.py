@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_HERE = str(Path(__file__).parent)
+# Code that asks on behalf of its caller: the stand-in itself, to_numpy, x.item() and the like.
+_TINYGEN = Path(__file__).parents[2]
+_ON_BEHALF = (str(Path(__file__).parent), *(str(_TINYGEN / name) for name in ("backend.py", "tensor.py", "op.py")))
+_MOVE = str(_TINYGEN / "ops" / "shape.py"), "_to_device"
 _counters: list[Syncs] = []
 
 
@@ -20,8 +23,9 @@ class Syncs:
     """What :func:`count_syncs` saw.
 
     Attributes:
-        events: one ``(kind, place)`` for each synchronisation, in order: what asked for the contents (``"get"``,
-            ``"bool"``, ``"mask"``, …), and the file and line that did so.
+        events: one ``(kind, place)`` for each synchronisation, in order. The kind is what asked for the contents:
+            ``"get"``, ``"bool"``, ``"mask"``, …; ``"to"`` for ``x.to("cpu")``. The place is the file and line that
+            did so, by way of a Tensor's method or not.
     """
 
     def __init__(self) -> None:
@@ -60,14 +64,19 @@ def count_syncs() -> Iterator[Syncs]:
 def synchronised(kind: str) -> None:
     """Note that the host has just waited for the device."""
     if _counters:
-        place = _place()
+        kind, place = _asked(kind)
         for counter in _counters:
             counter.events.append((kind, place))
 
 
-def _place() -> str:
-    """The innermost line of code outside this package."""
+def _asked(kind: str) -> tuple[str, str]:
+    """What was asked for, ``"to"`` in ``x.to("cpu")``, and the innermost line of code that asks for itself."""
     frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+    while frame.f_back is not None:
+        code = frame.f_code
+        if (code.co_filename, code.co_name) == _MOVE:
+            kind = "to"
+        elif not code.co_filename.startswith(_ON_BEHALF):
+            break
         frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+    return kind, f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"

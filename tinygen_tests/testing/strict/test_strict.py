@@ -8,7 +8,7 @@ import pytest
 import tinygen as tg
 import tinygen.nn.functional as F
 from tinygen import nn, optim
-from tinygen.backend import array_module, cupy_problem, module_for
+from tinygen.backend import array_module, cupy_problem, module_for, to_numpy
 from tinygen.testing import count_syncs, strict_cupy
 from tinygen_tests.judge import unseen
 
@@ -221,15 +221,35 @@ def mask_written(x):
     return y
 
 
-@pytest.mark.parametrize(
-    "f", [scaled_by_the_largest, nothing_where_all_are_small, mask_written], ids=lambda f: f.op.name
-)
+@tg.op
+def through_a_tensor(x):
+    return x * tg.Tensor(x).sum().item()
+
+
+@tg.op
+def through_numpy(x):
+    return x * float(to_numpy(x).sum())
+
+
+def moved_and_back(x):
+    return x * x.to("cpu").sum().item()
+
+
+LOOKING = [scaled_by_the_largest, nothing_where_all_are_small, mask_written, through_a_tensor, through_numpy]
+
+
+@pytest.mark.parametrize("f", [*LOOKING, moved_and_back], ids=lambda f: f.__name__)
 def test_an_op_that_looks_at_contents_is_seen(f):
     x = tg.randn(2, 3)
     with count_syncs() as syncs:
         f(x)
-    assert syncs.count == 1 and f"in {f.op.name}" in syncs.events[0][1]
+    ((kind, place),) = syncs.events
+    assert (kind == "to") == (f is moved_and_back) and (kind == "to" or f"in {f.__name__}" in place)
     with pytest.raises(AssertionError, match="looked at by the host"), unseen():
+        f(x)
+    with unseen(by="another_file.py"):
+        f(x)
+    with unseen(moves=True) if f is moved_and_back else pytest.raises(AssertionError), unseen(moves=True):
         f(x)
 
 
