@@ -87,11 +87,16 @@ def _holds_float64(data: Any) -> bool:
 def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor:
     """``data`` as a tensor, without a copy where it is a tensor or an array of the right dtype and device.
 
+    Raises:
+        ValueError, TypeError: as :func:`tensor`.
+
     Source: ``torch.as_tensor``.
     """
     if not isinstance(data, Tensor):
-        if not is_array(data):
+        if not is_array(data) or data.dtype.kind not in "biufc" or not data.dtype.isnative:
             return tensor(data, dtype, device)
+        if device is None and isinstance(data, np.ndarray):
+            device = get_default_device()
         data = wrap(data)
     return data.to(dtype=dtype, device=device)
 

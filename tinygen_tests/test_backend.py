@@ -145,6 +145,8 @@ def test_a_default_device_is_where_tensors_are_made(toy):
         assert tg.get_default_device() == "cuda"
         for x in (tg.tensor([1.0]), tg.tensor(np.ones(2)), tg.zeros(2), tg.full((2,), 1.0), tg.ones_like(tg.zeros(1))):
             assert x.device == "cuda:0"
+        assert tg.as_tensor([1.0]).device == tg.as_tensor(np.ones(2)).device == "cuda:0"
+        assert tg.as_tensor(np.ones(2), device="cpu").device == tg.from_numpy(np.ones(2)).device == "cpu"
         assert tg.zeros(2, device="cpu").device == "cpu"
     finally:
         tg.set_default_device("cpu")

@@ -88,6 +88,7 @@ def test_arrays_in_a_foreign_byte_order_are_converted():
     foreign = np.array([1.5, 2.5]).astype(np.dtype(np.float32).newbyteorder("S"))
     x = tg.tensor(foreign, requires_grad=True)
     assert x.dtype == tg.float32 and x.dtype.isnative and tg.grad((x * 2).sum(), x)[0].tolist() == [2, 2]
+    assert tg.as_tensor(foreign).dtype.isnative and tg.as_tensor(foreign).tolist() == [1.5, 2.5]
     with pytest.raises(TypeError, match="byte order; tg.tensor"):
         tg.from_numpy(foreign)
 
@@ -118,8 +119,9 @@ def test_shared_memory():
     ids=repr,
 )
 def test_data_that_holds_no_numbers_is_refused(data, error, message):
-    with pytest.raises(error, match=message):
-        tg.tensor(data)
+    for make in (tg.tensor, tg.as_tensor):
+        with pytest.raises(error, match=message):
+            make(data)
 
 
 def test_gradients_are_asked_of_floating_tensors_alone():

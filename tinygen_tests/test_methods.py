@@ -53,6 +53,9 @@ CALLS = {
 }
 
 
+CASTS = ("half", "float", "double", "int", "long", "bool")
+
+
 def arguments(module, spelled):
     other = tg.tensor(Y) if module is tg else torch.from_numpy(Y)
     return [other if a == "Y" else a for a in spelled]
@@ -71,6 +74,21 @@ def test_methods_agree_with_pytorchs(name):
         assert call(tg)(tg.tensor(X)) == call(torch)(torch.from_numpy(X))
         return
     judge(call(tg), call(torch), X, manners="Y" not in CALLS[name] and name not in ("half", "float"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("name", [n for n, spelled in CALLS.items() if spelled is not None and n not in CASTS])
+def test_low_precision_stays_from_value_to_second_gradient(name, dtype):
+    x = tg.tensor(X.astype(dtype), requires_grad=True)
+    y = getattr(x, name)(*[tg.tensor(Y.astype(dtype)) if a == "Y" else a for a in CALLS[name]])
+    y = y[0] if isinstance(y, tuple) and name in ("split", "chunk", "unbind") else y
+    if not isinstance(y, tg.Tensor) or not y.requires_grad:
+        return
+    assert y.dtype == x.dtype
+    (g,) = tg.grad((y * y).sum(), x, create_graph=True)
+    assert g.dtype == x.dtype
+    (h,) = tg.grad((g * x).sum(), x)
+    assert h.dtype == x.dtype and np.isfinite(h.numpy()).all()
 
 
 def test_methods_that_take_tensors_agree_with_pytorchs():

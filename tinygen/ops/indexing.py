@@ -110,6 +110,9 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
     Shapes: index (*), of as many axes as x, nowhere but in ``dim`` longer than x → y as index.
 
+    Args:
+        index: integers; a negative one counts from the end (PyTorch refuses it).
+
     Raises:
         TypeError: the index is not an integer tensor.
         ValueError: it does not fit.
