@@ -349,7 +349,7 @@ class ndarray(Reductions, Operators):
         if index.mask:
             synchronised("mask")
         part = self._raw[index.parts]
-        return fresh(part.copy("C")) if index.arrays else wrap(part, self)
+        return wrap(part, self)
 
     def __setitem__(self, slices: Any, value: Any) -> None:
         index = self._index(slices)

@@ -101,7 +101,7 @@ def assign(raw: np.ndarray, index: Index, value: np.ndarray) -> None:
     if count.max(initial=1) == 1:
         return
     expected = written[first[which.ravel()]]
-    same = (written == expected) | ((written != written) & (expected != expected))
+    same = written == expected
     undefined = np.zeros(unique.size, dtype=bool)
     undefined[which.ravel()[~same]] = True
     where = np.unravel_index(unique[undefined], raw.shape)

@@ -56,10 +56,7 @@ class Generator:
 
     def standard_normal(self, size: Any = None, dtype: Any = float, out: Any = None) -> Any:
         """ε ~ N(0, 1); float32 and float64 alone."""
-        dtype = supported(dtype)
-        if dtype.char not in "fd":
-            raise TypeError(f"Unsupported dtype {dtype} for standard_normal")
-        return self._drawn(self._draws.standard_normal(size if size is not None else (), dtype.name), out)
+        return self._drawn(self._draws.standard_normal(size if size is not None else (), supported(dtype)), out)
 
     def integers(
         self, low: Any, high: Any = None, size: Any = None, dtype: Any = "int64", endpoint: bool = False

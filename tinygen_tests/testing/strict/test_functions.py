@@ -65,6 +65,13 @@ def test_parameters_that_cupy_has_not_are_refused(call):
         call(x())
 
 
+def test_the_error_shows_cupys_parameters():
+    with pytest.raises(TypeError, match=r"'where'; CuPy's is cupy.sum\(a, axis=None, dtype=None, out=None, keepdims=F"):
+        cp.sum(x(), where=x() > 0)
+    with pytest.raises(TypeError, match="float16"):
+        cp.random.default_rng(0).standard_normal(2, "float16")
+
+
 def test_kinds_of_sorting():
     assert cp.sort(x().ravel()[::-1]).tolist() == [0, 1, 2, 3, 4, 5]
     for call in (lambda: x().sort(kind="quicksort"), lambda: x().argsort(kind="heapsort")):

@@ -97,6 +97,8 @@ def test_plain_integers_outside_are_errors_in_both():
     for index in (np.zeros((2, 4), bool), np.zeros(2, float)):
         with pytest.raises(IndexError):
             x[device(index)]
+    with pytest.raises(IndexError, match="array is 3-dimensional, but 4 were indexed"):
+        x[device((I, I, I, I))]
     with pytest.raises(IndexError, match="empty"):
         cp.zeros((0, 3))[cp.asarray([0])]
 

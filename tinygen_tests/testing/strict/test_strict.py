@@ -67,13 +67,15 @@ def test_after_the_block_the_gpu_is_gone(monkeypatch):
         with pytest.raises(TypeError, match="expected a NumPy or CuPy array"):
             array_module(x.data)
         monkeypatch.setattr(strict, "_depth", [0])
+        for place in set(tg.random._defaults) - {"cpu"}:
+            del tg.random._defaults[place]
         tg.set_default_device("cpu")
         with strict_cupy(default=True):
             first = tg.randn(3).tolist()
         assert tg.get_default_device() == "cpu" and not tg.cuda.is_available()
         with strict_cupy(), pytest.raises(ZeroDivisionError):
             1 / 0
-        assert not tg.cuda.is_available()
+        assert not tg.cuda.is_available() and set(tg.random._defaults) == {"cpu"}
         with strict_cupy(default=True):
             assert tg.randn(3).tolist() == first  # a new generator, of the same seed
     finally:
