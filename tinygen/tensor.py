@@ -439,6 +439,10 @@ class _Recording(ContextDecorator):
 
     mode: bool
 
+    def __new__(cls, func: Callable | None = None) -> Any:
+        """A context manager; or the decorated function, for ``@tg.no_grad`` without parentheses."""
+        return super().__new__(cls) if func is None else cls()(func)
+
     def __init__(self) -> None:
         self.tokens: list[Token] = []
 
@@ -446,7 +450,13 @@ class _Recording(ContextDecorator):
         return type(self)()
 
     def __call__(self, func: Callable) -> Callable:  # type: ignore[override]
-        """``func`` with the flag set while its body runs, also where that is later than the call."""
+        """``func`` with the flag set while its body runs, also where that is later than the call.
+
+        Raises:
+            TypeError: func is an asynchronous generator, whose body runs in pieces that cannot be told apart.
+        """
+        if inspect.isasyncgenfunction(func):
+            raise TypeError(f"{type(self).__name__}: {func.__name__} is an asynchronous generator; use `with` in it")
         if inspect.iscoroutinefunction(func):
 
             @functools.wraps(func)
@@ -483,7 +493,7 @@ class _Recording(ContextDecorator):
 
 
 class no_grad(_Recording):
-    """Record nothing inside ``with tg.no_grad():`` or a function decorated with ``@tg.no_grad()``.
+    """Record nothing inside ``with tg.no_grad():`` or a function decorated with ``@tg.no_grad``.
 
     Holds for the current thread or asyncio task, and is undone also when the block raises.
 

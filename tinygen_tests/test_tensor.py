@@ -391,6 +391,11 @@ def test_as_a_decorator_it_holds_for_the_body():
     def on():
         return tg.is_grad_enabled()
 
+    @tg.no_grad
+    def bare(n):
+        return tg.is_grad_enabled(), n
+
+    assert bare(3) == (False, 3) and tg.is_grad_enabled() and bare.__name__ == "bare"
     assert off(2) == 2 and off.__doc__ == "Docstring." and tg.is_grad_enabled()
     with tg.no_grad():
         assert on()
@@ -447,6 +452,14 @@ def test_a_decorated_coroutine_does_not_record_and_others_do():
 
     assert asyncio.run(main()) == [(False, False), [True] * 3, (False, False)]
     assert tg.is_grad_enabled()
+
+
+def test_an_asynchronous_generator_is_not_decorated_in_vain():
+    async def steps():
+        yield 1
+
+    with pytest.raises(TypeError, match="steps is an asynchronous generator"):
+        tg.no_grad()(steps)
 
 
 def test_tasks_have_flags_of_their_own():
