@@ -1,0 +1,130 @@
+"""Bugs of batch, layer, group and instance normalisation, of their derivatives and running statistics."""
+
+from tinygen_tests.mutants.mutant import Mutant
+
+EVERY = "test_every_op.py::test_every_op"
+
+MUTANTS = [
+    Mutant(
+        "the-batchs-statistics-are-constants",
+        "tinygen/ops/normalization.py",
+        "    return along_first(block, g, x, μ, r if weight is None else r * weight, -(r**3) * slope, -r * mean)",
+        "    return along_first(block, g, x, μ, r if weight is None else r * weight, 0 * slope, 0 * mean)",
+        "∂L/∂x = r·g: the gradient does not go through μ and σ² (DeZero's bug)",
+        f"{EVERY}[normalization.normalize, vjp, input*",
+    ),
+    Mutant(
+        "the-gradient-misses-the-variance",
+        "tinygen/ops/normalization.py",
+        "-(r**3) * slope, -r * mean)",
+        "-0.5 * (r**3) * slope, -r * mean)",
+        "the term through σ² counts half",
+        f"{EVERY}[normalization.normalize, vjp, input*",
+    ),
+    Mutant(
+        "the-second-derivative-misses-a-term",
+        "tinygen/ops/normalization.py",
+        "    k = G * _average(x_hat * g, group) + g * _average(x_hat * G, group)\n",
+        "    k = G * _average(x_hat * g, group)\n",
+        "equation (3) without its symmetric half",
+        f"{EVERY}[normalization.normalize_vjp, vjp, x*",
+    ),
+    Mutant(
+        "the-gradient-of-gamma-is-not-normalised",
+        "tinygen/ops/normalization.py",
+        'xp.einsum(f"{letters},{letters}->ab", g, x - μ) * r.reshape(r.shape[:2])',
+        'xp.einsum(f"{letters},{letters}->ab", g, x - 0 * μ) * r.reshape(r.shape[:2])',
+        "∂L/∂γ = Σ g·r·x",
+        f"{EVERY}[normalization.normalize, vjp, weight*",
+    ),
+    Mutant(
+        "eps-is-outside-the-root",
+        "tinygen/ops/normalization.py",
+        "1 / array_module(x).sqrt(var + eps))",
+        "1 / (array_module(x).sqrt(var) + eps))",
+        "1/(√σ² + ε)",
+        "ops/test_normalization.py",
+    ),
+    Mutant(
+        "the-variance-is-unbiased",
+        "tinygen/ops/normalization.py",
+        "    return Statistics(μ, var, 1 /",
+        "    n = x.size // var.size\n    var = var * (n / max(n - 1, 1))\n    return Statistics(μ, var, 1 /",
+        "x is divided by the root of n/(n − 1)·σ²",
+        "ops/test_normalization.py",
+    ),
+    Mutant(
+        "a-frozen-running-mean",
+        "tinygen/ops/normalization.py",
+        "        _update(running_mean, statistics.mean.reshape(C), momentum)\n",
+        "",
+        "BatchNorm's running mean stays at 0",
+        "ops/test_normalization.py",
+    ),
+    Mutant(
+        "a-biased-running-variance",
+        "tinygen/ops/normalization.py",
+        "_update(running_var, statistics.var.reshape(C) * (n / (n - 1)), momentum)",
+        "_update(running_var, statistics.var.reshape(C), momentum)",
+        "the running variance divides by n",
+        "ops/test_normalization.py",
+    ),
+    Mutant(
+        "momentum-counts-the-old",
+        "tinygen/ops/normalization.py",
+        "running.copy_((1 - momentum) * running.data + momentum * new)",
+        "running.copy_(momentum * running.data + (1 - momentum) * new)",
+        "momentum is Keras's instead of PyTorch's",
+        "ops/test_normalization.py",
+    ),
+    Mutant(
+        "running-statistics-are-differentiated",
+        "tinygen/nn/normalization.py",
+        "        use_batch = self.training or mean is None\n",
+        "        use_batch = True\n",
+        "eval() normalises by the batch",
+        "nn/test_layers.py::test_norms_in_eval",
+    ),
+    Mutant(
+        "eval-goes-on-averaging",
+        "tinygen/nn/normalization.py",
+        "        if not self.training:\n            return F.batch_norm(",
+        "        if not self.training and False:\n            return F.batch_norm(",
+        "the running statistics move in eval()",
+        ("nn/test_layers.py", "nn/test_arguments.py"),
+    ),
+    Mutant(
+        "a-cumulative-average-is-late-by-one",
+        "tinygen/nn/normalization.py",
+        "1.0 / (int(count.item()) + 1)",
+        "1.0 / (int(count.item()) + 2)",
+        "momentum=None starts from the initial statistics",
+        "nn/test_arguments.py::test_running_statistics*",
+    ),
+    Mutant(
+        "group-norm-averages-over-the-batch",
+        "tinygen/ops/normalization.py",
+        "split = means.reshape(shape[0], group.channel_groups, shape[1] // group.channel_groups)\n"
+        "    return array_module(means).broadcast_to(split.mean(axis=2, keepdims=True), split.shape)",
+        "split = means.reshape(shape[0], group.channel_groups, shape[1] // group.channel_groups)\n"
+        "    return array_module(means).broadcast_to(split.mean(axis=(0, 2), keepdims=True), split.shape)",
+        "one example's result depends on the others",
+        "ops/test_normalization.py",
+    ),
+    Mutant(
+        "layer-norm-over-the-last-axis-alone",
+        "tinygen/ops/normalization.py",
+        "group = Group(tuple(range(input.ndim - len(shape), input.ndim)))",
+        "group = Group((input.ndim - 1,))",
+        "normalized_shape=(H, W) normalises rows",
+        "ops/test_normalization.py",
+    ),
+    Mutant(
+        "instance-norm-is-batch-norm",
+        "tinygen/ops/normalization.py",
+        "standardize(input, weight, bias, Group(tuple(range(2, input.ndim))), eps)",
+        "standardize(input, weight, bias, Group((0, *range(2, input.ndim))), eps)",
+        "μ and σ² are taken over the batch too",
+        "ops/test_normalization.py",
+    ),
+]

@@ -1,0 +1,130 @@
+"""Bugs of max, average and adaptive pooling and their windows."""
+
+from tinygen_tests.mutants.mutant import Mutant
+
+EVERY = "test_every_op.py::test_every_op"
+
+MUTANTS = [
+    Mutant(
+        "max-pool-takes-the-last-of-equal-maxima",
+        "tinygen/ops/pooling.py",
+        "        lead = v > y\n",
+        "        lead = v >= y\n",
+        "a tie goes to the last place instead of the first",
+        "ops/test_pooling.py",
+    ),
+    Mutant(
+        "max-pool-pads-with-zeros",
+        "tinygen/ops/pooling.py",
+        "        y[...] = lowest(x.dtype)\n",
+        "        y[...] = 0\n",
+        "negative planes have maxima of 0 at their edges",
+        "ops/test_pooling.py",
+    ),
+    Mutant(
+        "max-pool-passes-over-nan",
+        "tinygen/ops/pooling.py",
+        "            lead |= xp.isnan(v)\n",
+        "            lead |= False\n",
+        "the index of a NaN is another number's",
+        "ops/test_pooling.py",
+    ),
+    Mutant(
+        "max-pool-reads-rows-before-columns",
+        "tinygen/ops/axis_windows.py",
+        "for d, w in reversed(listed) if",
+        "for d, w in listed if",
+        "of equal maxima the first column wins instead of the first row",
+        "ops/test_pooling.py",
+    ),
+    Mutant(
+        "unpool-keeps-one-of-overlapping-windows",
+        "tinygen/ops/pooling.py",
+        "            y[i] += (_bits(x[o]) * (choice[o] == k)).view(y.dtype)\n",
+        "            y[i] = (_bits(x[o]) * (choice[o] == k)).view(y.dtype)\n",
+        "a maximum of two windows gets one gradient",
+        f"{EVERY}[pooling.*",
+    ),
+    Mutant(
+        "max-pools-second-derivative-goes-to-the-first-tap",
+        "tinygen/ops/pooling.py",
+        "bits[o] |= _bits(x[along(dim, places)]) * (choice[o] == k)",
+        "bits[o] |= _bits(x[along(dim, places)]) * (choice[o] * 0 == k)",
+        "what is picked is not where the maximum was",
+        f"{EVERY}[pooling.*",
+    ),
+    Mutant(
+        "flat-indices-count-in-rows",
+        "tinygen/ops/pooling.py",
+        "    places[...] = xp.arange(x.shape[-2])[:, None] * x.shape[-1] + xp.arange(x.shape[-1])\n",
+        "    places[...] = xp.arange(x.shape[-2])[:, None] * x.shape[-2] + xp.arange(x.shape[-1])\n",
+        "the index is h·H + w: right for square planes alone",
+        "ops/test_pooling.py",
+    ),
+    Mutant(
+        "ceil-mode-keeps-a-window-in-the-padding",
+        "tinygen/ops/axis_windows.py",
+        "        if ceil and (m - 1) * s >= n + p:\n            m -= 1\n",
+        "",
+        "the last window may start in the padding after the input",
+        ("ops/test_pooling.py", "ops/test_axis_windows.py"),
+    ),
+    Mutant(
+        "taps-miss-the-last-place",
+        "tinygen/ops/axis_windows.py",
+        "last = min(self.out - 1, (self.n - 1 - offset) // self.stride)",
+        "last = min(self.out - 1, (self.n - 2 - offset) // self.stride)",
+        "the last place of an axis is in no window",
+        "ops/test_axis_windows.py",
+    ),
+    Mutant(
+        "sums-of-windows-add-a-tap-twice",
+        "tinygen/ops/axis_windows.py",
+        "        taps = taps[2:]\n",
+        "        taps = taps[1:]\n",
+        "the second place of every window counts twice",
+        (f"{EVERY}[axis_windows.*", "ops/test_axis_windows.py"),
+    ),
+    Mutant(
+        "spread-overwrites-where-windows-overlap",
+        "tinygen/ops/axis_windows.py",
+        "            y[along(dim, places)] += x[along(dim, windows)]\n",
+        "            y[along(dim, places)] = x[along(dim, windows)]\n",
+        "of overlapping windows the last one counts in the gradient of a mean",
+        f"{EVERY}[axis_windows.*",
+    ),
+    Mutant(
+        "windows-that-touch-count-as-disjoint",
+        "tinygen/ops/axis_windows.py",
+        "return (self.kernel - 1) * self.dilation < self.stride",
+        "return (self.kernel - 1) * self.dilation <= self.stride",
+        "windows that share a place are written instead of added",
+        ("ops/test_axis_windows.py", "ops/test_pooling.py"),
+    ),
+    Mutant(
+        "averages-count-the-padding-anyway",
+        "tinygen/ops/pooling.py",
+        "return xp.minimum(starts + K, n) - xp.maximum(starts, 0)",
+        "return xp.minimum(starts + K, n + p) - starts",
+        "count_include_pad=False is ignored",
+        "ops/test_pooling.py",
+    ),
+    Mutant(
+        "averages-count-what-lies-beyond-the-padding",
+        "tinygen/ops/pooling.py",
+        "return xp.minimum(starts + K, n + p) - starts",
+        "return xp.minimum(starts + K, n + p + K) - starts",
+        "a last window of ceil_mode divides by K²",
+        "ops/test_pooling.py",
+    ),
+    Mutant(
+        "bins-overlap-too-little",
+        "tinygen/ops/pooling.py",
+        "    y, n = empty_along(input, dim, out), input.shape[dim]\n    for o in range(out):\n"
+        "        bin = slice(o * n // out, -(-(o + 1) * n // out))",
+        "    y, n = empty_along(input, dim, out), input.shape[dim]\n    for o in range(out):\n"
+        "        bin = slice(o * n // out, max((o + 1) * n // out, o * n // out + 1))",
+        "bins of adaptive pooling share no row",
+        "ops/test_pooling.py",
+    ),
+]
