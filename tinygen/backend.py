@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -238,20 +237,23 @@ def module_for(name: str) -> Any:
     """The array library of a device: NumPy for ``"cpu"``, CuPy for ``"cuda"``.
 
     Raises:
-        DeviceError: a GPU is asked for, and CuPy is missing or finds none.
+        DeviceError: a GPU is asked for, and CuPy is missing, finds none, or none of that number.
     """
     target = device(name)
     if target.type == "cpu":
         return np
-    registered = _gpu_library()
-    if registered is not None:
-        return registered
-    problem = cupy_problem()
-    if problem is not None:
-        raise DeviceError(f'device "{target}" was asked for, but {problem}')
-    cupy: ModuleType = importlib.import_module("cupy")
-    _libraries[cupy.ndarray] = (cupy, "cuda")
-    return cupy
+    library = _gpu_library()
+    if library is None:
+        problem = cupy_problem()
+        if problem is not None:
+            raise DeviceError(f'device "{target}" was asked for, but {problem}')
+        library = importlib.import_module("cupy")
+        _libraries[library.ndarray] = (library, "cuda")
+    if target.index is not None:
+        count = library.cuda.runtime.getDeviceCount()
+        if target.index >= count:
+            raise DeviceError(f'device "{target}" was asked for, but the last of {count} GPUs is "cuda:{count - 1}"')
+    return library
 
 
 def move(array: Any, name: str) -> Any:

@@ -122,6 +122,11 @@ def _library(device: str | None) -> Any:
     return module_for(get_default_device() if device is None else device)
 
 
+def _made(array: Any, device: str | None, requires_grad: bool) -> Tensor:
+    """The tensor on the device asked for: libraries make arrays on the current GPU, whichever was named."""
+    return wrap(move(array, get_default_device() if device is None else device)).requires_grad_(requires_grad)
+
+
 def zeros(*size: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
     """0 everywhere, of shape ``size``."""
     return full(_size(size), 0.0, dtype or get_default_dtype(), device, requires_grad)
@@ -139,7 +144,7 @@ def full(
     if dtype is None:
         dtype = {bool: np.bool_, int: np.int64}.get(type(fill_value), get_default_dtype())
     size = (size,) if isinstance(size, int) else tuple(size)
-    return wrap(_library(device).full(size, fill_value, dtype=as_dtype(dtype))).requires_grad_(requires_grad)
+    return _made(_library(device).full(size, fill_value, dtype=as_dtype(dtype)), device, requires_grad)
 
 
 def arange(
@@ -167,7 +172,7 @@ def arange(
         array = _library(device).arange(start, end, step, dtype=as_dtype(dtype))
     else:
         array = (_library(device).arange(n, dtype="float64") * float(step) + float(start)).astype(as_dtype(dtype))
-    return wrap(array).requires_grad_(requires_grad)
+    return _made(array, device, requires_grad)
 
 
 def linspace(
@@ -186,7 +191,7 @@ def linspace(
     if steps < 0:
         raise ValueError(f"linspace: expected steps ≥ 0, got {steps}")
     array = _library(device).linspace(float(start), float(end), steps, dtype="float64")
-    return wrap(array.astype(as_dtype(dtype or get_default_dtype()))).requires_grad_(requires_grad)
+    return _made(array.astype(as_dtype(dtype or get_default_dtype())), device, requires_grad)
 
 
 def eye(
@@ -194,7 +199,7 @@ def eye(
 ) -> Tensor:
     """The identity: 1 where row = column, else 0, of shape (n, m or n)."""
     array = _library(device).eye(n, n if m is None else m, dtype=as_dtype(dtype or get_default_dtype()))
-    return wrap(array).requires_grad_(requires_grad)
+    return _made(array, device, requires_grad)
 
 
 def full_like(

@@ -11,6 +11,7 @@ Statistically Good Algorithms for Random Number Generation* (2014), as NumPy has
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,8 @@ class Generator:
     def __init__(self, seed: int | None = None, device: str = "cpu") -> None:
         self.device = _device(device)
         self._xp = module_for(self.device)
+        # A library draws on the current GPU, whichever was named.
+        self._there: Any = nullcontext() if self.device.index is None else self._xp.cuda.Device(self.device.index)
         self.manual_seed(np.random.SeedSequence().entropy if seed is None else seed)  # type: ignore[arg-type]
 
     def manual_seed(self, seed: int) -> Generator:
@@ -65,7 +68,8 @@ class Generator:
         random = self._xp.random
         if self.device.type == "cpu":
             return random.default_rng(seed)
-        return random.Generator(random.XORWOW(seed, size=_STREAMS))
+        with self._there:
+            return random.Generator(random.XORWOW(seed, size=_STREAMS))
 
     def initial_seed(self) -> int:
         """The seed that the stream began with."""
@@ -109,8 +113,9 @@ class Generator:
             TypeError: the dtype is not floating.
         """
         dtype = _floating(dtype, "randn")
-        drawn = self._draws.standard_normal(size, dtype="float64" if dtype.itemsize == 8 else "float32")
-        return self._xp.asarray(drawn, dtype=dtype)
+        with self._there:
+            drawn = self._draws.standard_normal(size, dtype="float64" if dtype.itemsize == 8 else "float32")
+            return self._xp.asarray(drawn, dtype=dtype)
 
     def uniform(self, size: tuple[int, ...], dtype: Any, low: float = 0.0, high: float = 1.0) -> Any:
         """u ~ U[low, high), an array of shape ``size``.
@@ -119,19 +124,22 @@ class Generator:
             TypeError: the dtype is not floating.
         """
         dtype = _floating(dtype, "rand")
-        drawn = self._draws.random(size, dtype="float64" if dtype.itemsize == 8 else "float32")
-        if dtype.itemsize == 2:
-            drawn = self._xp.floor(drawn * 2048) / 2048  # 11 bits are exact in float16; rounding would reach 1
-        drawn = self._xp.asarray(drawn, dtype=dtype)
-        return drawn if (low, high) == (0.0, 1.0) else drawn * (high - low) + low
+        with self._there:
+            drawn = self._draws.random(size, dtype="float64" if dtype.itemsize == 8 else "float32")
+            if dtype.itemsize == 2:
+                drawn = self._xp.floor(drawn * 2048) / 2048  # 11 bits are exact in float16; rounding would reach 1
+            drawn = self._xp.asarray(drawn, dtype=dtype)
+            return drawn if (low, high) == (0.0, 1.0) else drawn * (high - low) + low
 
     def integers(self, low: int, high: int, size: tuple[int, ...], dtype: Any = "int64") -> Any:
         """Integers from low to high − 1, equally likely, an array of shape ``size``."""
-        return self._xp.asarray(self._draws.integers(low, high, size, dtype="int64"), dtype=as_dtype(dtype))
+        with self._there:
+            return self._xp.asarray(self._draws.integers(low, high, size, dtype="int64"), dtype=as_dtype(dtype))
 
     def permutation(self, n: int) -> Any:
         """The numbers 0 … n − 1 in random order: the order that sorts n uniform draws."""
-        return self._draws.random(n, dtype="float64").argsort()
+        with self._there:
+            return self._draws.random(n, dtype="float64").argsort()
 
     def __repr__(self) -> str:
         return f"Generator(seed={self._seed}, device={str(self.device)!r})"

@@ -85,7 +85,9 @@ Far.__array_ufunc__ = None
 class far:
     """The toy's module."""
 
-    cuda = types.SimpleNamespace(Device=lambda index: contextlib.nullcontext())
+    cuda = types.SimpleNamespace(
+        Device=lambda index: contextlib.nullcontext(), runtime=types.SimpleNamespace(getDeviceCount=lambda: 1)
+    )
 
     @staticmethod
     def asarray(array, dtype=None):

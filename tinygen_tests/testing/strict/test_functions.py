@@ -7,6 +7,8 @@ import pytest
 
 from tinygen.testing.strict.library import build
 
+pytestmark = pytest.mark.cpu_only("about the stand-in itself, in every run")
+
 cp = build()
 HOST = np.arange(6.0).reshape(2, 3)
 

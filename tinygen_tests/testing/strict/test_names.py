@@ -9,6 +9,8 @@ from tinygen.testing.strict import arithmetic, array, cuda, functions, library, 
 from tinygen.testing.strict.names import listed, members
 from tinygen_tests.tools import cupy_names
 
+pytestmark = pytest.mark.cpu_only("about the stand-in itself, in every run")
+
 PARTS = ["cupy", "cupy.ndarray", "cupy.linalg", "cupy.random", "cupy.random.Generator", "cupy.cuda", "cupy.cuda.Device"]
 
 

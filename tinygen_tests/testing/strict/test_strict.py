@@ -12,6 +12,7 @@ from tinygen.backend import array_module, cupy_problem, module_for, to_numpy
 from tinygen.testing import count_syncs, strict_cupy
 from tinygen_tests.judge import unseen
 
+pytestmark = pytest.mark.cpu_only("brings the stand-in itself")
 NO_GPU = cupy_problem() is not None
 
 
@@ -40,9 +41,32 @@ def test_tensors_live_on_it():
     tg.cuda.synchronize()
 
 
-def test_a_device_that_is_not_there():
+def test_a_device_that_is_not_there(cp):
+    for call in (
+        lambda: tg.ones(2, device="cpu").to("cuda:1"),
+        lambda: tg.ones(2).to("cuda:1"),
+        lambda: tg.tensor([1.0], device="cuda:1"),
+        lambda: tg.zeros(2, device="cuda:1"),
+        lambda: tg.arange(3.0, device="cuda:1"),
+        lambda: tg.randn(2, device="cuda:1"),
+        lambda: tg.Generator(0, device="cuda:1"),
+        lambda: tg.set_default_device("cuda:1"),
+        lambda: nn.Linear(2, 3).to("cuda:1"),
+    ):
+        with pytest.raises(tg.DeviceError, match='device "cuda:1" was asked for, but the last of 1 GPUs is "cuda:0"'):
+            call()
     with pytest.raises(RuntimeError, match="invalid device ordinal"):
-        tg.ones(2, device="cpu").to("cuda:1")
+        cp.cuda.Device(1).use()
+
+
+@pytest.mark.parametrize("make", [tg.zeros, tg.ones, tg.arange, tg.eye, lambda n, **o: tg.linspace(0, 1, n, **o)])
+def test_arrays_are_moved_to_the_gpu_that_was_named(make, monkeypatch):
+    """A library makes them on the current GPU; the stand-in has one alone, so the move is watched."""
+    moved = []
+    monkeypatch.setattr(tg.creation, "move", lambda array, name: moved.append(name) or array)
+    make(3, device="cuda:0")
+    make(3)
+    assert moved == ["cuda:0", "cuda"]
 
 
 def test_blocks_nest(cp):
@@ -98,6 +122,16 @@ def test_generators():
     assert sorted(tg.randperm(9, rng=a).tolist()) == list(range(9))
     assert tg.rand(3, dtype=tg.float16).dtype == tg.randn(3, dtype=tg.float16).dtype == "float16"
     assert 2 <= tg.randint(2, 5, (50,), rng=a).min().item() and tg.rand(3, 2).device == "cuda:0"
+
+
+def test_a_generator_draws_on_the_gpu_that_was_named(cp, monkeypatch):
+    entered = []
+    monkeypatch.setattr(cp.cuda.Device, "__enter__", lambda self: entered.append(self.id))
+    rng = tg.Generator(0, device="cuda:0")
+    rng.standard_normal((2,), "float32"), rng.uniform((2,), "float16"), rng.integers(0, 3, (2,)), rng.permutation(3)
+    assert entered == [0] * 5
+    tg.Generator(0, device="cuda").uniform((2,), "float32")
+    assert entered == [0] * 5
 
 
 def test_a_generators_state_is_saved_and_goes_on(tmp_path):
