@@ -24,11 +24,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from itertools import zip_longest
 from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from tinygen.kernels import threads
 from tinygen.kernels.products import multiply, multiply_transposed, packed
@@ -77,8 +77,8 @@ def correlate(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray,
         parts = cut(N, oh, max(kh * kw * O, C) * x.shape[2] * x.itemsize)
         return [partial(_scatter, x, matrix, b, y, tile, slide) for tile in parts]
     matrix = packed(w.transpose(1, 0, 2, 3).reshape(-1, O))
-    bias = None if b is None else np.tile(b, ow)
     layout = plan(N, x.shape[2], C, oh, ow, O, x.itemsize, slide)
+    bias = None if b is None else np.tile(b, layout.most(ow))
     return [partial(_gather, x, matrix, bias, y, tile, layout, slide) for tile in layout.tiles]
 
 
@@ -89,34 +89,20 @@ def _blank(y: np.ndarray, b: np.ndarray | None) -> None:
 def _gather(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, tile: Tile, layout: Plan, slide: Slide
 ) -> None:
-    """Gather the windows, then multiply; b is the bias of a row of outputs, (ow·O)."""
+    """Gather the windows, then multiply; b is the bias of all positions of a tile in one row."""
     target = y[tile.n0 : tile.n1, tile.i0 : tile.i1]
     pictures, oh, ow, O = target.shape
     a = windows(x, tile, layout, slide, ow)
     sets, m, _ = a.shape
-    even = target.strides[:3] == (oh * target.strides[1], ow * target.strides[2], O * y.itemsize)
-    if sets == 1 and m == pictures * oh * ow and even:
-        multiply(a, w, target.reshape(1, m, O))
-        if b is not None:
-            rows = target.reshape(pictures * oh, ow * O)
-            rows += b
-        return
-    result = scratch("result", (m, sets, O), y.dtype)
+    direct = sets == 1 and m == pictures * oh * ow and target.flags.c_contiguous
+    result = target.reshape(m, 1, O) if direct else scratch("result", (m, sets, O), y.dtype)
     multiply(a, w, result.transpose(1, 0, 2))
-    made = layout.made(ow)
-    result = result.reshape(sets * m, O)[: pictures * oh * made].reshape(pictures, oh, made, O)[:, :, :ow]
-    if b is None:
-        target[...] = result
-    elif target.strides[2] == O * y.itemsize:
-        np.add(_lines(result), b, out=_lines(target))
-    else:
-        np.add(result, b.reshape(ow, O), out=target)
-
-
-def _lines(y: np.ndarray) -> np.ndarray:
-    """(N, oh, ow, O) with contiguous rows as (N, oh, ow·O): long rows are added fastest."""
-    shape = (*y.shape[:2], y.shape[2] * y.shape[3])
-    return as_strided(y, shape, (*y.strides[:2], y.itemsize))
+    flat = result.reshape(sets * m * O)
+    if b is not None:
+        np.add(flat, b[: flat.size], out=flat)  # arrays of one axis are added several times faster than rows
+    if not direct:
+        made = layout.made(ow)
+        target[...] = flat[: pictures * oh * made * O].reshape(pictures, oh, made, O)[:, :, :ow]
 
 
 def _scatter(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, tile: Tile, slide: Slide) -> None:
@@ -127,6 +113,9 @@ def _scatter(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, 
     H, W, C = x.shape[1:]
     top = min(max(tile.i0 - ph, 0), H)
     bottom = max(min(tile.i1 - ph + dh * (kh - 1), H), top)
+    if top == bottom:  # every window is beside the picture
+        target[...] = 0 if b is None else b[:, None, None, None]
+        return
     part = x[tile.n0 : tile.n1, top:bottom].reshape(1, -1, C)
     product = scratch("product", (1, part.shape[1], kh * kw * O), y.dtype)
     multiply(part, w, product)
@@ -177,7 +166,7 @@ def conv_transpose2d(y: Any, w: Any, b: Any, window: Window, groups: int) -> np.
     x = np.empty((N, *window.size, groups * c), y.dtype)
     if x.size:
         (sh, sw), rows, taps = window.stride, _channels_last(y), w.transpose(2, 3, 0, 1)
-        tasks: list[Task] = []
+        phases: list[list[Task]] = []
         for vertical in _phases(0, window):
             for horizontal in _phases(1, window):
                 part = taps[vertical.taps, horizontal.taps]
@@ -191,7 +180,9 @@ def conv_transpose2d(y: Any, w: Any, b: Any, window: Window, groups: int) -> np.
                 for k in range(groups):
                     i, j = slice(k * o, k * o + o), slice(k * c, k * c + c)
                     bias = None if b is None else b[j]
-                    tasks += correlate(rows[..., i], part[:, :, i], bias, target[..., j], slide)
+                    phases.append(correlate(rows[..., i], part[:, :, i], bias, target[..., j], slide))
+        # Tile by tile, all phases of a tile one after the other: they read the same rows, from the cache.
+        tasks: list[Task] = [task for tile in zip_longest(*phases) for task in tile if task is not None]
         _start(tasks, y.size * c * window.kernel[0] * window.kernel[1])
     return x.transpose(0, 3, 1, 2)
 
@@ -283,7 +274,7 @@ def _accumulate(x: np.ndarray, y: np.ndarray, slide: Slide) -> np.ndarray:
         return np.zeros((O, K), x.dtype)
     layout = plan(N, *x.shape[2:], oh, ow, O, x.itemsize, slide)
     parts = layout.tiles
-    lanes = min(len(parts), max(4, min(16, (8 << 20) // (K * O * x.itemsize))))
+    lanes = min(len(parts), max(4, min(16, (4 << 20) // (K * O * x.itemsize))))
     totals = np.empty((lanes, O, K), x.dtype)
     cuts = [len(parts) * k // lanes for k in range(lanes + 1)]
     tasks: list[Task] = [

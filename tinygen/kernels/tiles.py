@@ -59,6 +59,12 @@ class Plan(NamedTuple):
         """How many positions in a row are computed, those that are thrown away included."""
         return self.width // self.step if self.interleave else ow
 
+    def most(self, ow: int) -> int:
+        """How many windows :func:`windows` makes of the largest tile."""
+        sets = max(self.interleave, 1)
+        positions = max((t.n1 - t.n0) * (t.i1 - t.i0) for t in self.tiles) * self.made(ow)
+        return -(-positions // sets) * sets
+
 
 @lru_cache(maxsize=512)
 def plan(N: int, W: int, C: int, oh: int, ow: int, O: int, itemsize: int, slide: Slide) -> Plan:
@@ -85,7 +91,10 @@ def cut(N: int, oh: int, row: int) -> tuple[Tile, ...]:
     """N pictures of oh output rows, each of which takes ``row`` bytes, in tiles of about TILE bytes."""
     rows = max(TILE // row, 1)
     if oh <= rows:
-        pieces = max(-(-N // (rows // oh)), min(N, 4, 4 * N * oh * row // TILE), 1)
+        pieces = max(-(-N // (rows // oh)), min(4, 4 * N * oh * row // TILE), 1)
+        if pieces > 2:
+            pieces = -(-pieces // 4) * 4  # a multiple of 4 leaves nobody idle at the end
+        pieces = min(pieces, N)
         cuts = [N * k // pieces for k in range(pieces + 1)]
         return tuple(Tile(n0, n1, 0, oh) for n0, n1 in zip(cuts, cuts[1:]))
     pieces = -(-oh // rows)

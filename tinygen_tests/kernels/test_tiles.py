@@ -18,6 +18,7 @@ def test_every_output_row_is_in_one_tile(N, oh, row):
     rows = [(n, i) for t in parts for n in range(t.n0, t.n1) for i in range(t.i0, t.i1)]
     assert sorted(rows) == list(itertools.product(range(N), range(oh)))
     for t in parts:
+        assert t.n0 < t.n1 and t.i0 < t.i1
         single = t.n1 == t.n0 + 1
         assert single or (t.i0, t.i1) == (0, oh)
         assert (t.n1 - t.n0) * (t.i1 - t.i0) * row <= tiles.TILE or (single and t.i1 == t.i0 + 1)
