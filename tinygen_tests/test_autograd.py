@@ -333,6 +333,23 @@ def test_no_two_gradients_share_memory():
     y = x * 1
     a, b, c = tg.grad((y + 0).sum(), [y, x, y])
     assert not any(shares_memory(p.data, q.data) for p, q in ((a, b), (a, c), (b, c)))
+    outer = (inner := x + 0) + 0
+    a, b = tg.grad((outer * w).sum(), [inner, outer])
+    assert a.tolist() == b.tolist() == [3, 4] and not shares_memory(a.data, b.data)
+
+
+def test_a_saved_array_that_a_vjp_returns_is_not_handed_out():
+    @tg.op
+    def total(a, weight):
+        return (a * weight).sum()
+
+    @total.vjp("a")
+    def _(g, weight):
+        return weight  # right where g = 1
+
+    x, w = leaf(1.0, 2.0), leaf(3.0, 4.0).detach()
+    total(x, w).backward()
+    assert x.grad.tolist() == [3, 4] and not shares_memory(x.grad.data, w.data)
 
 
 @pytest.mark.parametrize(
@@ -425,6 +442,15 @@ def test_saved_arrays_are_freed_during_the_sweep():
         tracemalloc.stop()
     assert held > 20e6 and after < 3e6  # x.grad alone
     assert peak < held + 4e6
+
+
+def test_saved_arrays_are_freed_though_somebody_holds_the_result():
+    x, w = leaf(1.0, 2.0), leaf(3.0, 4.0).detach()
+    y = x * w
+    saved = weakref.ref(w)
+    del w
+    y.sum().backward()
+    assert saved() is None and y.grad_fn is not None
 
 
 def test_training_for_a_thousand_steps_takes_constant_memory():
