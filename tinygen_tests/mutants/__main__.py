@@ -9,7 +9,7 @@ import textwrap
 import time
 from pathlib import Path
 
-from tinygen_tests.mutants import FAMILIES, MUTANTS
+from tinygen_tests.mutants import FAMILIES
 from tinygen_tests.mutants.mutant import Mutant
 from tinygen_tests.mutants.runner import Outcome, Runner
 
