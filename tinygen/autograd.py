@@ -235,8 +235,8 @@ def _run(
         if keep is not None and node in keep:
             found[node] = g
             shared.add(node)  # its own vjp may hand the same array on
-        if useful is not None and node not in useful:
-            continue
+        if useful is not None and not any(target in useful for target in _edges(node)):
+            continue  # an input of grad() may have a graph of its own, which is not swept and stays
         edges, saved = _edges(node), _unpack(node)
         incoming = g.data
         for (rule, picks), target in zip(node.rules, edges, strict=True):

@@ -417,6 +417,15 @@ def test_retain_graph_allows_more_sweeps():
         tg.grad(z, x)
 
 
+def test_the_graph_behind_an_inner_input_is_not_freed():
+    x, w = leaf(2.0), leaf(3.0)
+    inner, aside = x * x, w * w
+    assert tg.grad([inner * 2, aside], inner)[0].item() == 2
+    inner.backward()
+    aside.backward()
+    assert (x.grad.item(), w.grad.item()) == (4, 6)
+
+
 def test_a_shared_part_can_be_swept_again_if_it_was_kept():
     x = leaf(2.0)
     shared = x * x

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from tinygen.kernels.threads import scratch
 from tinygen.kernels.windows import Pair
@@ -139,11 +138,10 @@ def windows(x: np.ndarray, tile: Tile, layout: Plan, slide: Slide, ow: int) -> n
     column = kh * C * x.itemsize
     if sets:
         m = -(-(size // step) // sets)
-        shape = (sets, m, kw * kh * C)
-        return as_strided(flat, shape, (step * column, sets * step * column, x.itemsize))
-    every = as_strided(
-        b, (pictures, oh, ow, kw, kh * C), (*b.strides[:2], step * column, dw * column, x.itemsize)
-    )
-    copied = scratch("windows", every.shape, x.dtype)
-    copied[...] = every
+        strides: tuple[int, ...] = (step * column, sets * step * column, x.itemsize)
+        return np.ndarray((sets, m, kw * kh * C), x.dtype, flat, 0, strides)
+    shape = (pictures, oh, ow, kw, kh * C)
+    strides = (*b.strides[:2], step * column, dw * column, x.itemsize)
+    copied = scratch("windows", shape, x.dtype)
+    copied[...] = np.ndarray(shape, x.dtype, flat, 0, strides)
     return copied.reshape(1, pictures * oh * ow, kw * kh * C)

@@ -101,7 +101,7 @@ MUTANTS = [
         "return sh * (oh - 1) + dh * (kh - 1) + 1, sw * (ow - 1) + dw * (kw - 1) + 1",
         "return sh * (oh - 1) + dh * (kh - 1), sw * (ow - 1) + dw * (kw - 1) + 1",
         "the last row that a window reads lies outside the memory",
-        "kernels/test_windows.py",
+        "kernels/test_windows.py::test_padded_reads_no_more_than_the_windows_do",
     ),
     Mutant(
         "patches-ignore-the-dilation",
@@ -109,7 +109,7 @@ MUTANTS = [
         "strides = (n, sh * row, sw * column, dh * row, dw * column, channel)",
         "strides = (n, sh * row, sw * column, row, column, channel)",
         "a dilated window reads neighbours",
-        ("kernels/test_windows.py", f"{EVERY}[unfold.*"),
+        "kernels/test_windows.py::test_add_patches_is_the_adjoint_of_patches",
     ),
     Mutant(
         "col2im-overwrites",
@@ -117,7 +117,7 @@ MUTANTS = [
         "y[:, rows, columns] += patch[:, :, :, u, v]",
         "y[:, rows, columns] = patch[:, :, :, u, v]",
         "of overlapping windows the last one counts",
-        ("kernels/test_windows.py", f"{EVERY}[unfold.*"),
+        "kernels/test_windows.py::test_add_patches_is_the_adjoint_of_patches",
     ),
     Mutant(
         "col2im-forgets-the-padding",
@@ -125,7 +125,7 @@ MUTANTS = [
         "return y[:, ph : ph + H, pw : pw + W].",
         "return y[:, :H, :W].",
         "the gradient is shifted by the padding",
-        ("kernels/test_windows.py", f"{EVERY}[unfold.*"),
+        "kernels/test_windows.py::test_add_patches_is_the_adjoint_of_patches",
     ),
     Mutant(
         "portable-groups-share-their-channels",
@@ -133,7 +133,7 @@ MUTANTS = [
         "        columns = patch[..., k * c : (k + 1) * c].reshape(-1, kh * kw * c)\n        matrix",
         "        columns = patch[..., :c].reshape(-1, kh * kw * c)\n        matrix",
         "every group of a convolution on a GPU sees the first group's channels",
-        "kernels/test_windows.py",
+        "kernels/test_windows.py::test_products_are_the_derivatives_of_the_form",
     ),
     Mutant(
         "fast-tiles-end-one-row-early",
@@ -141,6 +141,6 @@ MUTANTS = [
         "return tuple(Tile(n, n + 1, i0, i1) for n in range(N) for i0, i1 in zip(cuts, cuts[1:]))",
         "return tuple(Tile(n, n + 1, i0, max(i1 - 1, i0)) for n in range(N) for i0, i1 in zip(cuts, cuts[1:]))",
         "the seams between the tiles of a large picture are never computed",
-        ("kernels/test_tiles.py", "kernels/test_cpu.py::test_the_form_in_many_tiles_and_blocks"),
+        "kernels/test_tiles.py::test_every_output_row_is_in_one_tile",
     ),
 ]

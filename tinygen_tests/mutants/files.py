@@ -9,7 +9,7 @@ MUTANTS = [
         "    if file.read(_HEX_DIGITS) != _digest(file, end):\n",
         "    if len(file.read(_HEX_DIGITS)) != len(_digest(file, end)):\n",
         "a flipped bit in a checkpoint is believed",
-        "test_serialization.py",
+        "test_serialization.py::test_a_flipped_bit_in_any_byte_is_refused",
     ),
     Mutant(
         "requires-grad-is-not-saved",
@@ -17,7 +17,7 @@ MUTANTS = [
         '                node["requires_grad"] = True\n',
         "                pass\n",
         "a loaded tensor does not require grad",
-        "test_serialization.py",
+        "test_serialization.py::test_a_typical_checkpoint_comes_back",
     ),
     Mutant(
         "tuples-come-back-as-lists",
@@ -25,7 +25,7 @@ MUTANTS = [
         'return {"$tuple": [self.encode(v, (*where, i), depth + 1) for i, v in enumerate(value)]}',
         "return [self.encode(v, (*where, i), depth + 1) for i, v in enumerate(value)]",
         "(0.9, 0.999) is loaded as [0.9, 0.999]",
-        "test_serialization.py",
+        "test_serialization.py::test_any_nested_value_comes_back_bit_for_bit",
     ),
     Mutant(
         "large-integers-are-rounded",
@@ -33,7 +33,7 @@ MUTANTS = [
         'return int(value) if abs(value) < _EXACT_IN_JSON else {"$int": hex(value)}',
         "return int(value) if abs(value) < _EXACT_IN_JSON else float(value)",
         "the state of a generator, 128 bits, loses its end",
-        "test_serialization.py",
+        "test_serialization.py::test_any_nested_value_comes_back_bit_for_bit",
     ),
     Mutant(
         "two-arrays-share-a-name",
@@ -41,7 +41,7 @@ MUTANTS = [
         "        while name.lower() in self._taken:  # some file systems do not tell a from A\n",
         "        while name in self._taken:\n",
         "a.npy and A.npy overwrite each other where the archive is unpacked",
-        "test_serialization.py",
+        "test_serialization.py::test_keys_that_look_alike_in_a_file_system_stay_apart",
     ),
     Mutant(
         "files-are-written-in-place",
@@ -49,7 +49,7 @@ MUTANTS = [
         "    temporary = path.with_name(temporary_name(path.name, os.urandom(4).hex()))\n",
         "    temporary = path\n    path.unlink(missing_ok=True)\n",
         "a failed save destroys the file that was there",
-        ("test_serialization.py",),
+        "test_serialization.py::test_a_failed_save_leaves_the_old_file_and_nothing_else",
     ),
     Mutant(
         "a-checkpoint-that-does-not-fit-is-loaded-in-part",
@@ -59,7 +59,7 @@ MUTANTS = [
         "                thing.load_state_dict(saved[name])\n            except Exception:\n                pass\n"
         "        raise _does_not_fit(path, problems)\n",
         "an error leaves some objects with new states",
-        "training/test_checkpoint.py",
+        "training/test_checkpoint.py::test_every_mismatch_is_listed_at_once_and_nothing_is_touched",
     ),
     Mutant(
         "a-refusal-is-not-rolled-back",
@@ -67,7 +67,7 @@ MUTANTS = [
         "                objects[touched].load_state_dict(state)\n",
         "                pass\n",
         "objects loaded before the one that refuses keep the new states",
-        "training/test_checkpoint.py",
+        "training/test_checkpoint.py::test_an_object_that_refuses_gets_all_objects_their_states_back",
     ),
     Mutant(
         "a-roll-back-goes-to-what-was-just-loaded",
@@ -75,7 +75,7 @@ MUTANTS = [
         "    before = {name: _copy(state) for name, state in before.items()}\n",
         "",
         "the states kept for a roll-back share their arrays with the objects",
-        "training/test_checkpoint.py",
+        "training/test_checkpoint.py::test_rolling_back_needs_no_help_from_arrays_shared_with_the_object",
     ),
     Mutant(
         "a-resumed-log-has-doubled-lines",
@@ -83,7 +83,7 @@ MUTANTS = [
         'if entry is not None and entry["step"] <= resume_step:',
         "if entry is not None:",
         "lines after the checkpoint's step stay, and come again",
-        "training/test_log.py",
+        "training/test_log.py::test_resuming_removes_the_lines_after_the_step",
     ),
     Mutant(
         "a-partial-line-stays",
@@ -91,7 +91,7 @@ MUTANTS = [
         '    return text.split(b"\\n")[:-1]',
         '    return text.rstrip(b"\\n").split(b"\\n") if text else []',
         "what a killed process left of a line is read as one",
-        "training/test_log.py",
+        "training/test_log.py::test_a_partial_last_line_is_repaired_wherever_it_was_cut",
     ),
     Mutant(
         "nan-is-logged-as-null",
@@ -99,7 +99,7 @@ MUTANTS = [
         'return "NaN" if math.isnan(value)',
         "return None if math.isnan(value)",
         "a loss of NaN reads back as nothing",
-        "training/test_log.py",
+        "training/test_log.py::test_numbers_that_json_lacks_are_strict_json_and_come_back",
     ),
     Mutant(
         "a-checkpoint-with-nan-replaces-the-good-one",
@@ -107,7 +107,7 @@ MUTANTS = [
         "        self._check_states()\n",
         "",
         "the last good checkpoint is lost",
-        "training/test_loop.py::test_nan_in_any_state*",
+        "training/test_loop.py::test_nan_in_any_state_never_replaces_a_good_checkpoint",
     ),
     Mutant(
         "a-run-resumes-one-step-late",
@@ -115,7 +115,7 @@ MUTANTS = [
         "for step in range(self.step + 1, self.steps + 1):",
         "for step in range(self.step + 1 + (self.step > 0), self.steps + 1):",
         "the first step after a resume is skipped",
-        ("training/test_loop.py::test_longer_is_the_same_as_resumed_at_the_end",),
+        "training/test_loop.py::test_longer_is_the_same_as_resumed_at_the_end",
     ),
     Mutant(
         "idx-numbers-stay-big-endian",
@@ -123,7 +123,7 @@ MUTANTS = [
         '.astype(stored.newbyteorder("="))',
         "",
         "the array has the file's byte order and cannot be written to",
-        "data/test_idx.py",
+        "data/test_idx.py::test_round_trip",
     ),
     Mutant(
         "an-idx-file-may-go-on",
@@ -131,6 +131,6 @@ MUTANTS = [
         "    if len(body) != expected:\n",
         "    body = body[:expected]\n    if len(body) != expected:\n",
         "bytes after the end go unseen",
-        "data/test_idx.py",
+        "data/test_idx.py::test_bytes_after_the_end_are_the_clear_error",
     ),
 ]

@@ -9,7 +9,7 @@ MUTANTS = [
         "factor = xp.minimum(float(max_norm) / (total + 1e-6), 1.0)",
         "factor = xp.maximum(float(max_norm) / (total + 1e-6), 1.0)",
         "small gradients are blown up, large ones stay",
-        "nn/utils/test_clip_grad.py",
+        "nn/utils/test_clip_grad.py::test_as_pytorch",
     ),
     Mutant(
         "clipping-clips-each-gradient-alone",
@@ -18,7 +18,7 @@ MUTANTS = [
         "        own = xp.minimum(float(max_norm) / (_norm(g, p) + 1e-6), 1.0)\n"
         "        q.grad = wrap((g * move(own, device_of(g)).astype(g.dtype)).reshape(g.shape))\n",
         "the direction of the whole gradient changes",
-        "nn/utils/test_clip_grad.py",
+        "nn/utils/test_clip_grad.py::test_as_pytorch",
     ),
     Mutant(
         "clipping-writes-into-the-gradient",
@@ -26,7 +26,7 @@ MUTANTS = [
         "        q.grad = wrap((g * move(factor, device_of(g)).astype(g.dtype)).reshape(g.shape))\n",
         "        g *= move(factor, device_of(g)).astype(g.dtype)[0]\n",
         "whoever kept the gradient finds it scaled",
-        "nn/utils/test_clip_grad.py",
+        "nn/utils/test_clip_grad.py::test_dtypes_stay_and_old_gradients_are_not_written",
     ),
     Mutant(
         "clipping-by-value-forgets-the-negative",
@@ -34,7 +34,7 @@ MUTANTS = [
         "xp.clip(g, -c, c)",
         "xp.clip(g, None, c)",
         "large negative gradients stay",
-        "nn/utils/test_clip_grad.py",
+        "nn/utils/test_clip_grad.py::test_value_as_pytorch",
     ),
     Mutant(
         "spectral-norm-holds-sigma-constant",
@@ -42,7 +42,7 @@ MUTANTS = [
         "return W / (u @ (self.matrix(W) @ v))",
         "return W / (u @ (self.matrix(W) @ v)).detach()",
         "the gradient does not go through σ",
-        "nn/utils/test_spectral_norm.py",
+        "nn/utils/test_spectral_norm.py::test_as_pytorch",
     ),
     Mutant(
         "spectral-norm-iterates-once",
@@ -50,7 +50,7 @@ MUTANTS = [
         "        for _ in range(self.n_power_iterations):\n",
         "        for _ in range(1):\n",
         "n_power_iterations is ignored",
-        "nn/utils/test_spectral_norm.py",
+        "nn/utils/test_spectral_norm.py::test_as_pytorch",
     ),
     Mutant(
         "spectral-norm-iterates-in-eval",
@@ -58,7 +58,7 @@ MUTANTS = [
         "            if self.training:\n                self.__dict__[key].iterate(self)\n",
         "            self.__dict__[key].iterate(self)\n",
         "two evaluations of one model differ",
-        "nn/utils/test_spectral_norm.py",
+        "nn/utils/test_spectral_norm.py::test_as_pytorch",
     ),
     Mutant(
         "spectral-norm-writes-over-its-vectors",
@@ -66,7 +66,7 @@ MUTANTS = [
         '        setattr(module, self.name + "_u", wrap(u))\n        setattr(module, self.name + "_v", wrap(v))\n',
         '        getattr(module, self.name + "_u").data[...] = u\n        getattr(module, self.name + "_v").data[...] = v\n',
         "a graph recorded before is swept with later u and v",
-        "nn/utils/test_spectral_norm.py",
+        "nn/utils/test_spectral_norm.py::test_two_forwards_and_one_backward",
     ),
     Mutant(
         "spectral-norm-of-a-transposed-convolution-takes-the-inputs-axis",
@@ -74,7 +74,7 @@ MUTANTS = [
         "dim = 1 if isinstance(module, ConvTranspose2d) else 0",
         "dim = 0",
         "the matrix has the wrong rows",
-        "nn/utils/test_spectral_norm.py",
+        "nn/utils/test_spectral_norm.py::test_as_pytorch",
     ),
     Mutant(
         "dropout-does-not-scale",
@@ -82,7 +82,7 @@ MUTANTS = [
         "        m *= 1 / (1 - p)\n",
         "",
         "the expectation is (1 − p)·x",
-        "ops/test_dropout.py",
+        "ops/test_dropout.py::test_numbers_are_dropped_or_scaled_and_so_are_gradients",
     ),
     Mutant(
         "dropout-keeps-what-it-should-drop",
@@ -90,7 +90,7 @@ MUTANTS = [
         ".data >= p\n",
         ".data < p\n",
         "p is the share that stays",
-        "ops/test_dropout.py",
+        "ops/test_dropout.py::test_numbers_are_dropped_or_scaled_and_so_are_gradients",
     ),
     Mutant(
         "dropout-goes-on-in-eval",
@@ -98,7 +98,7 @@ MUTANTS = [
         "return F.dropout(input, self.p, self.training, rng=self.rng)",
         "return F.dropout(input, self.p, True, rng=self.rng)",
         "eval() drops too",
-        ("nn/test_arguments.py", "nn/test_layers.py", "nn/test_module.py"),
+        "nn/test_arguments.py::test_dropout_draws_from_its_generator",
     ),
     Mutant(
         "the-padding-row-learns",
@@ -106,7 +106,7 @@ MUTANTS = [
         "return where((input == padding_idx % rows).unsqueeze(-1), y.detach(), y)",
         "return y",
         "padding_idx gets gradients",
-        "ops/test_embedding.py",
+        "ops/test_embedding.py::test_embedding_agrees_with_pytorch",
     ),
     Mutant(
         "a-negative-padding-row-is-another",
@@ -114,7 +114,7 @@ MUTANTS = [
         "(input == padding_idx % rows)",
         "(input == abs(padding_idx))",
         "padding_idx=−1 means row 1",
-        "ops/test_embedding.py",
+        "ops/test_embedding.py::test_embedding_agrees_with_pytorch",
     ),
     Mutant(
         "fans-are-swapped",
@@ -122,7 +122,7 @@ MUTANTS = [
         "return tensor.shape[1] * window, tensor.shape[0] * window",
         "return tensor.shape[0] * window, tensor.shape[1] * window",
         "fan_in is fan_out",
-        "nn/test_init.py",
+        "nn/test_init.py::test_kaiming",
     ),
     Mutant(
         "xavier-uniform-has-the-bound-of-a-deviation",
@@ -130,7 +130,7 @@ MUTANTS = [
         "b = gain * math.sqrt(6.0 / (n_in + n_out))",
         "b = gain * math.sqrt(2.0 / (n_in + n_out))",
         "the weights are too small by √3",
-        "nn/test_init.py",
+        "nn/test_init.py::test_xavier",
     ),
     Mutant(
         "orthogonal-matrices-are-not-uniform",
@@ -138,7 +138,7 @@ MUTANTS = [
         "    Q = Q * xp.where(diagonal < 0, -1, 1).astype(dtype)\n",
         "",
         "the signs of R's diagonal are left to LAPACK",
-        "nn/test_init.py",
+        "nn/test_init.py::test_orthogonal_is_uniform",
     ),
     Mutant(
         "a-shared-parameter-is-listed-twice",
@@ -146,7 +146,7 @@ MUTANTS = [
         "                    if remove_duplicate:\n                        seen.add(id(tensor))\n",
         "",
         "the optimizer would move tied weights twice",
-        "nn/test_module.py",
+        "nn/test_module.py::test_shared_parts_come_once_but_are_saved_under_every_name",
     ),
     Mutant(
         "a-state-is-loaded-half",
@@ -155,7 +155,7 @@ MUTANTS = [
         "        for name, array in values.items():\n            if tuple(array.shape) == here[name].shape:\n"
         "                here[name].data[...] = array\n        if problems:\n            lines",
         "what fits is written before the error",
-        "nn/test_module.py",
+        "nn/test_module.py::test_every_difference_is_listed_and_nothing_is_written",
     ),
     Mutant(
         "buffers-that-are-not-persistent-are-saved",
@@ -163,7 +163,7 @@ MUTANTS = [
         "for name, buffer in module._own_buffers() if module._buffers[name]]",
         "for name, buffer in module._own_buffers()]",
         "state_dict has what register_buffer(persistent=False) kept out",
-        "nn/test_module.py",
+        "nn/test_module.py::test_names_in_pytorchs_order",
     ),
     Mutant(
         "a-deepcopy-shares-its-parameters",
@@ -171,7 +171,7 @@ MUTANTS = [
         "value if isinstance(value, Generator) else deepcopy(value, memo)",
         "value if isinstance(value, (Generator, Parameter)) else deepcopy(value, memo)",
         "training the copy trains the original",
-        "nn/test_module.py",
+        "nn/test_module.py::test_deepcopy_has_numbers_of_its_own",
     ),
     Mutant(
         "a-vector-is-written-to-parameters-unseen",
@@ -179,6 +179,6 @@ MUTANTS = [
         "        p._written = next_number()\n",
         "",
         "a sweep after vector_to_parameters uses numbers that are gone",
-        "nn/utils/test_convert_parameters.py",
+        "nn/utils/test_convert_parameters.py::test_there_and_back",
     ),
 ]

@@ -43,7 +43,7 @@ MUTANTS = [
         "1 / array_module(x).sqrt(var + eps))",
         "1 / (array_module(x).sqrt(var) + eps))",
         "1/(√σ² + ε)",
-        "ops/test_normalization.py",
+        "ops/test_normalization.py::test_batch_norm_training_agrees_with_pytorch",
     ),
     Mutant(
         "the-variance-is-unbiased",
@@ -51,7 +51,7 @@ MUTANTS = [
         "    return Statistics(μ, var, 1 /",
         "    n = x.size // var.size\n    var = var * (n / max(n - 1, 1))\n    return Statistics(μ, var, 1 /",
         "x is divided by the root of n/(n − 1)·σ²",
-        "ops/test_normalization.py",
+        "ops/test_normalization.py::test_batch_norm_training_agrees_with_pytorch",
     ),
     Mutant(
         "a-frozen-running-mean",
@@ -59,7 +59,7 @@ MUTANTS = [
         "        _update(running_mean, statistics.mean.reshape(C), momentum)\n",
         "",
         "BatchNorm's running mean stays at 0",
-        "ops/test_normalization.py",
+        "ops/test_normalization.py::test_running_statistics_agree_with_pytorch",
     ),
     Mutant(
         "a-biased-running-variance",
@@ -67,7 +67,7 @@ MUTANTS = [
         "_update(running_var, statistics.var.reshape(C) * (n / (n - 1)), momentum)",
         "_update(running_var, statistics.var.reshape(C), momentum)",
         "the running variance divides by n",
-        "ops/test_normalization.py",
+        "ops/test_normalization.py::test_running_statistics_agree_with_pytorch",
     ),
     Mutant(
         "momentum-counts-the-old",
@@ -75,7 +75,7 @@ MUTANTS = [
         "running.copy_((1 - momentum) * running.data + momentum * new)",
         "running.copy_(momentum * running.data + (1 - momentum) * new)",
         "momentum is Keras's instead of PyTorch's",
-        "ops/test_normalization.py",
+        "ops/test_normalization.py::test_running_statistics_agree_with_pytorch",
     ),
     Mutant(
         "running-statistics-are-differentiated",
@@ -91,7 +91,7 @@ MUTANTS = [
         "        if not self.training:\n            return F.batch_norm(",
         "        if not self.training and False:\n            return F.batch_norm(",
         "the running statistics move in eval()",
-        ("nn/test_layers.py", "nn/test_arguments.py"),
+        "nn/test_layers.py::test_norms_in_eval",
     ),
     Mutant(
         "a-cumulative-average-is-late-by-one",
@@ -99,7 +99,7 @@ MUTANTS = [
         "1.0 / (int(count.item()) + 1)",
         "1.0 / (int(count.item()) + 2)",
         "momentum=None starts from the initial statistics",
-        "nn/test_arguments.py::test_running_statistics*",
+        "nn/test_arguments.py::test_running_statistics_can_be_reset_and_averaged_over_all_batches",
     ),
     Mutant(
         "group-norm-averages-over-the-batch",
@@ -109,7 +109,7 @@ MUTANTS = [
         "split = means.reshape(shape[0], group.channel_groups, shape[1] // group.channel_groups)\n"
         "    return array_module(means).broadcast_to(split.mean(axis=(0, 2), keepdims=True), split.shape)",
         "one example's result depends on the others",
-        "ops/test_normalization.py",
+        "ops/test_normalization.py::test_group_norm_agrees_with_pytorch",
     ),
     Mutant(
         "layer-norm-over-the-last-axis-alone",
@@ -117,7 +117,7 @@ MUTANTS = [
         "group = Group(tuple(range(input.ndim - len(shape), input.ndim)))",
         "group = Group((input.ndim - 1,))",
         "normalized_shape=(H, W) normalises rows",
-        "ops/test_normalization.py",
+        "ops/test_normalization.py::test_layer_norm_agrees_with_pytorch",
     ),
     Mutant(
         "instance-norm-is-batch-norm",
@@ -125,6 +125,6 @@ MUTANTS = [
         "standardize(input, weight, bias, Group(tuple(range(2, input.ndim))), eps)",
         "standardize(input, weight, bias, Group((0, *range(2, input.ndim))), eps)",
         "μ and σ² are taken over the batch too",
-        "ops/test_normalization.py",
+        "ops/test_normalization.py::test_instance_norm_agrees_with_pytorch",
     ),
 ]

@@ -36,7 +36,7 @@ MUTANTS = [
         "else g * (exponent * input ** (exponent - 1))",
         "else g * (exponent * input**exponent)",
         "∂a³/∂a = 3a³",
-        ("ops/test_elementwise.py::test_pow_with_a_number_agrees_with_pytorch", f"{EVERY}[elementwise.pow, vjp, input*"),
+        "ops/test_elementwise.py::test_pow_with_a_number_agrees_with_pytorch",
     ),
     Mutant(
         "pow-masks-every-zero-exponent",
@@ -44,7 +44,7 @@ MUTANTS = [
         "flat = eq(input, 0) & eq(exponent, 0)\n    return where(flat, 0.0, g * (exponent * input **",
         "flat = eq(exponent, 0)\n    return where(flat, 0.0, g * (exponent * input **",
         "the mixed second derivative of aᵇ at b = 0 is lost",
-        "ops/test_elementwise.py::test_the_mixed_second_derivative_of_pow*",
+        "ops/test_elementwise.py::test_the_mixed_second_derivative_of_pow_at_exponent_zero_is_one_over_the_base",
     ),
     Mutant(
         "abs-slopes-up-at-zero",
@@ -60,7 +60,7 @@ MUTANTS = [
         "return ((gt(a, b)).to(dtype) + (ge(a, b)).to(dtype)) * 0.5",
         "return (ge(a, b)).to(dtype)",
         "max(a, a) has the derivative 2",
-        "ops/test_elementwise.py::test_tied_extremes*",
+        "ops/test_elementwise.py::test_tied_extremes_share_the_gradient_as_in_pytorch",
     ),
     Mutant(
         "rsqrt-misses-its-half",
@@ -84,7 +84,7 @@ MUTANTS = [
         "        return 1 / (1 + array_module(input).exp(-input))",
         "        return 0.5 * (1 + array_module(input).tanh(0.5 * input))",
         "small probabilities are rounded to 0",
-        "ops/test_elementwise.py::test_sigmoid*",
+        "ops/test_elementwise.py::test_sigmoid_keeps_small_values_small_instead_of_zero",
     ),
     Mutant(
         "where-swaps-its-gradients",
@@ -100,7 +100,7 @@ MUTANTS = [
         "input = where(lt(input, min), min, input)",
         "input = where(input <= min, min, input)",
         "x = min gets no gradient",
-        "ops/test_elementwise.py::test_clamp*",
+        "ops/test_elementwise.py::test_clamp_passes_the_gradient_at_its_bounds_as_in_pytorch",
     ),
     # -- reductions
     Mutant(
@@ -117,7 +117,7 @@ MUTANTS = [
         "g if keepdim else expand_dims(g, axes(dim, len(shape)))",
         "g if keepdim else expand_dims(g, range(len(axes(dim, len(shape)))))",
         "the gradient of x.sum(1) of a square matrix is transposed",
-        "ops/test_reduction.py",
+        "ops/test_reduction.py::test_sum_mean_norm_agree_with_pytorch",
     ),
     Mutant(
         "a-negative-axis-is-off-by-one",
@@ -125,7 +125,7 @@ MUTANTS = [
         "        found.append(d % (ndim or 1))",
         "        found.append(d % (ndim or 1) if d >= 0 else (d + 1) % (ndim or 1))",
         "dim=−1 names the first axis",
-        "ops/test_reduction.py",
+        "ops/test_reduction.py::test_sum_mean_norm_agree_with_pytorch",
     ),
     Mutant(
         "sum-to-size-misses-inner-axes",
@@ -141,7 +141,7 @@ MUTANTS = [
         "scale = 1 / (n - correction) if n > correction",
         "scale = 1 / n if n > correction",
         "the correction is ignored",
-        "ops/test_reduction.py",
+        "ops/test_reduction.py::test_var_std_agree_with_pytorch",
     ),
     Mutant(
         "var-in-one-pass",
@@ -149,7 +149,7 @@ MUTANTS = [
         "return sum(deviation * deviation, dim, keepdim) * scale",
         "m = mean(input, dim, keepdim=True)\n    return sum(input * input - m * m, dim, keepdim) * scale",
         "E[x²] − μ² loses the variance of near-equal float32 numbers",
-        "ops/test_reduction.py",
+        "ops/test_reduction.py::test_variance_of_near_equal_numbers_keeps_its_digits",
     ),
     Mutant(
         "tied-amax-gives-each-everything",
@@ -157,7 +157,7 @@ MUTANTS = [
         "    share = at / at.sum(dim, keepdim=True)\n",
         "    share = at\n",
         "k tied maxima get k times the gradient",
-        "ops/test_reduction.py",
+        "ops/test_reduction.py::test_ties_share_the_gradient_equally_as_in_pytorch",
     ),
     Mutant(
         "cumsum-is-its-own-adjoint",
@@ -173,7 +173,7 @@ MUTANTS = [
         "    m = xp.where(xp.isfinite(m), m, 0)\n",
         "    m = xp.where(xp.isfinite(m), 0 * m, 0)\n",
         "the maximum is not subtracted: e¹⁰⁰⁰ is ∞",
-        "ops/test_reduction.py",
+        "ops/test_reduction.py::test_logsumexp_neither_overflows_nor_underflows",
     ),
     Mutant(
         "prod-by-division",
@@ -182,7 +182,7 @@ MUTANTS = [
         "    if n > 1:\n        total = exp(sum(absolute(input).log(), axis, True))\n"
         "        input = total * sign(input).detach().prod(axis, True)\n        n = 1\n    while n > 1:\n",
         "a product with a zero in it has NaN gradients",
-        "ops/test_reduction.py",
+        "ops/test_reduction.py::test_prod_agrees_with_pytorch",
     ),
     Mutant(
         "norm-at-zero-is-nan",
@@ -190,7 +190,7 @@ MUTANTS = [
         "    safe = where(zero, 1.0, s)\n    return where(zero, 0.0, sqrt(safe)",
         "    safe = s\n    return where(zero, 0.0, sqrt(safe)",
         "the gradient of ‖0‖ is 0/0",
-        "ops/test_reduction.py",
+        "ops/test_reduction.py::test_sum_mean_norm_agree_with_pytorch",
     ),
     # -- indexing
     Mutant(
@@ -207,7 +207,7 @@ MUTANTS = [
         "return input + put(src, _grid(",
         "return 0 * input + put(src, _grid(",
         "the result has src alone",
-        "ops/test_indexing.py",
+        "ops/test_indexing.py::test_gather_and_scatter_add_agree_with_pytorch",
     ),
     Mutant(
         "integers-between-slices-move-the-axis",
@@ -215,7 +215,7 @@ MUTANTS = [
         "    if len(index) < 3 or not (any(map(_is_integer, index)) and any(map(_is_array, index))):\n",
         "    if True:\n",
         "x[0, :, [1, 2]] has NumPy's order of axes instead of PyTorch's",
-        ("ops/test_indexing.py", "test_tensor.py"),
+        "ops/test_indexing.py::test_index_expressions_agree_with_pytorch",
     ),
     Mutant(
         "tril-keeps-one-diagonal-too-few",
@@ -223,7 +223,7 @@ MUTANTS = [
         "offset <= diagonal if lower",
         "offset < diagonal if lower",
         "the diagonal itself is cut off",
-        "ops/test_indexing.py",
+        "ops/test_indexing.py::test_tril_triu_agree_with_pytorch",
     ),
     # -- shapes
     Mutant(
@@ -264,7 +264,7 @@ MUTANTS = [
         "for start in range(0, n, size)] or [0]",
         "for start in range(0, n - n % size, size)] or [0]",
         "the shorter last piece is missing",
-        "ops/test_shape.py",
+        "ops/test_shape.py::test_split_chunk_unbind_narrow_agree_with_pytorch",
     ),
     Mutant(
         "clone-is-a-view",
@@ -272,7 +272,7 @@ MUTANTS = [
         '    return input.copy(order="K")\n',
         "    return input\n",
         "a clone shares its memory",
-        ("ops/test_shape.py", "test_tensor.py"),
+        "ops/test_shape.py::test_to_is_the_tensor_itself_where_nothing_changes",
     ),
     # -- products
     Mutant(
@@ -299,7 +299,7 @@ MUTANTS = [
         "others = [x for j, x in enumerate(operands) if j != i][:1]\n"
         "    letters = [s for j, s in enumerate(inputs) if j != i][:1]",
         "of three operands one is missing in the gradient",
-        ("ops/test_matmul.py", f"{EVERY}[matmul.einsum*"),
+        "ops/test_matmul.py::test_equations_agree_with_pytorch",
     ),
     Mutant(
         "linear-transposes-its-input-gradient",
@@ -324,7 +324,7 @@ MUTANTS = [
         "elementwise(lambda g, y: g * (y > 0), g, y)",
         "elementwise(lambda g, y: g * (y >= 0), g, y)",
         "relu′ = 1 wherever the unit is off",
-        ("ops/test_activations.py::test_at_zero", f"{EVERY}[activations.relu*"),
+        "ops/test_activations.py::test_at_zero",
     ),
     Mutant(
         "leaky-relu-is-steep-below-zero",
@@ -332,7 +332,7 @@ MUTANTS = [
         "choose = xp.maximum if negative_slope <= 1 else xp.minimum",
         "choose = xp.maximum",
         "slopes above 1 are ignored below zero",
-        "ops/test_activations.py::test_leaky_relu*",
+        "ops/test_activations.py::test_leaky_relu_agrees_with_pytorch_for_any_slope",
     ),
     Mutant(
         "silu-misses-a-term",
@@ -364,7 +364,7 @@ MUTANTS = [
         "    z = beta * input\n    return where(z > threshold, g, g * sigmoid(z))",
         "    z = beta * input\n    return where(z > threshold, g, g * sigmoid(input))",
         "∂L/∂x = g·σ(x) for any β",
-        ("ops/test_activations.py::test_softplus*", f"{EVERY}[activations.softplus*"),
+        "ops/test_activations.py::test_softplus_agrees_with_pytorch_for_any_beta_and_threshold",
     ),
     Mutant(
         "softmax-overflows",
@@ -372,7 +372,7 @@ MUTANTS = [
         "    y = xp.exp(x - m)\n",
         "    y = xp.exp(x)\n",
         "logits of a thousand are NaN",
-        "ops/test_softmax.py",
+        "ops/test_softmax.py::test_a_thousand_apart_is_exact_to_second_order",
     ),
     Mutant(
         "softmax-misses-its-mean",
@@ -397,7 +397,7 @@ MUTANTS = [
         "slice(2 * before, before, -1), slice(end - 2, stop if stop >= 0 else None, -1)",
         "slice(2 * before - 1, before - 1 if before else None, -1), slice(end - 2, stop if stop >= 0 else None, -1)",
         "reflect is symmetric padding on the left",
-        "ops/test_padding.py",
+        "ops/test_padding.py::test_copying_modes_agree_with_pytorch",
     ),
     Mutant(
         "constant-padding-is-not-cut-off-again",
@@ -414,7 +414,7 @@ MUTANTS = [
         "xp.maximum((o + 0.5) * step - 0.5, 0.0)",
         "xp.maximum((o + 0.5) * step, 0.0)",
         "the picture moves by half a pixel",
-        "ops/test_resampling.py",
+        "ops/test_resampling.py::test_bilinear_agrees_with_pytorch",
     ),
     Mutant(
         "pixel-shuffle-swaps-rows-and-columns",
@@ -422,6 +422,6 @@ MUTANTS = [
         "split.transpose(*range(k + 1), k + 3, k + 1, k + 4, k + 2)",
         "split.transpose(*range(k + 1), k + 3, k + 2, k + 4, k + 1)",
         "the r² pixels of a channel are transposed",
-        "ops/test_resampling.py",
+        "ops/test_resampling.py::test_shuffling_is_adjoint_to_unshuffling",
     ),
 ]

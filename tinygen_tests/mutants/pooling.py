@@ -11,7 +11,7 @@ MUTANTS = [
         "        lead = v > y\n",
         "        lead = v >= y\n",
         "a tie goes to the last place instead of the first",
-        "ops/test_pooling.py",
+        "ops/test_pooling.py::test_max_pool2d_agrees_with_pytorch",
     ),
     Mutant(
         "max-pool-pads-with-zeros",
@@ -19,7 +19,7 @@ MUTANTS = [
         "        y[...] = lowest(x.dtype)\n",
         "        y[...] = 0\n",
         "negative planes have maxima of 0 at their edges",
-        "ops/test_pooling.py",
+        "ops/test_pooling.py::test_max_pool2d_is_its_definition",
     ),
     Mutant(
         "max-pool-passes-over-nan",
@@ -27,7 +27,7 @@ MUTANTS = [
         "            lead |= xp.isnan(v)\n",
         "            lead |= False\n",
         "the index of a NaN is another number's",
-        "ops/test_pooling.py",
+        "ops/test_pooling.py::test_nan_and_infinities_as_in_pytorch",
     ),
     Mutant(
         "max-pool-reads-rows-before-columns",
@@ -35,7 +35,7 @@ MUTANTS = [
         "for d, w in reversed(listed) if",
         "for d, w in listed if",
         "of equal maxima the first column wins instead of the first row",
-        "ops/test_pooling.py",
+        "ops/test_pooling.py::test_max_pool2d_agrees_with_pytorch",
     ),
     Mutant(
         "unpool-keeps-one-of-overlapping-windows",
@@ -59,7 +59,7 @@ MUTANTS = [
         "    places[...] = xp.arange(x.shape[-2])[:, None] * x.shape[-1] + xp.arange(x.shape[-1])\n",
         "    places[...] = xp.arange(x.shape[-2])[:, None] * x.shape[-2] + xp.arange(x.shape[-1])\n",
         "the index is h·H + w: right for square planes alone",
-        "ops/test_pooling.py",
+        "ops/test_pooling.py::test_indices_are_pytorchs_and_the_values_with_them_differentiable",
     ),
     Mutant(
         "ceil-mode-keeps-a-window-in-the-padding",
@@ -67,7 +67,7 @@ MUTANTS = [
         "        if ceil and (m - 1) * s >= n + p:\n            m -= 1\n",
         "",
         "the last window may start in the padding after the input",
-        ("ops/test_pooling.py", "ops/test_axis_windows.py"),
+        "ops/test_pooling.py::test_max_pool2d_agrees_with_pytorch",
     ),
     Mutant(
         "taps-miss-the-last-place",
@@ -75,7 +75,7 @@ MUTANTS = [
         "last = min(self.out - 1, (self.n - 1 - offset) // self.stride)",
         "last = min(self.out - 1, (self.n - 2 - offset) // self.stride)",
         "the last place of an axis is in no window",
-        "ops/test_axis_windows.py",
+        "ops/test_axis_windows.py::test_taps_are_the_formulas_places",
     ),
     Mutant(
         "sums-of-windows-add-a-tap-twice",
@@ -99,7 +99,7 @@ MUTANTS = [
         "return (self.kernel - 1) * self.dilation < self.stride",
         "return (self.kernel - 1) * self.dilation <= self.stride",
         "windows that share a place are written instead of added",
-        ("ops/test_axis_windows.py", "ops/test_pooling.py"),
+        "ops/test_axis_windows.py::test_whole_disjoint_and_covering",
     ),
     Mutant(
         "averages-count-the-padding-anyway",
@@ -107,7 +107,7 @@ MUTANTS = [
         "return xp.minimum(starts + K, n) - xp.maximum(starts, 0)",
         "return xp.minimum(starts + K, n + p) - starts",
         "count_include_pad=False is ignored",
-        "ops/test_pooling.py",
+        "ops/test_pooling.py::test_avg_pool2d_agrees_with_pytorch",
     ),
     Mutant(
         "averages-count-what-lies-beyond-the-padding",
@@ -115,7 +115,7 @@ MUTANTS = [
         "return xp.minimum(starts + K, n + p) - starts",
         "return xp.minimum(starts + K, n + p + K) - starts",
         "a last window of ceil_mode divides by K²",
-        "ops/test_pooling.py",
+        "ops/test_pooling.py::test_avg_pool2d_agrees_with_pytorch",
     ),
     Mutant(
         "bins-overlap-too-little",
@@ -125,6 +125,6 @@ MUTANTS = [
         "    y, n = empty_along(input, dim, out), input.shape[dim]\n    for o in range(out):\n"
         "        bin = slice(o * n // out, max((o + 1) * n // out, o * n // out + 1))",
         "bins of adaptive pooling share no row",
-        "ops/test_pooling.py",
+        "ops/test_pooling.py::test_adaptive_avg_pool2d_agrees_with_pytorch",
     ),
 ]

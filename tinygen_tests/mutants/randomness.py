@@ -9,7 +9,7 @@ MUTANTS = [
         "        self._draws, self._seed = draws, seed\n",
         "        self.manual_seed(seed)\n",
         "load_state_dict goes back to the seed's first number",
-        "test_random.py",
+        "test_random.py::test_a_state_survives_json_at_any_point",
     ),
     Mutant(
         "two-generators-share-a-seed",
@@ -17,7 +17,7 @@ MUTANTS = [
         "        self._draws = self._begin(self._seed)\n",
         "        self._draws = self._begin(0)\n",
         "the seed is ignored",
-        "test_random.py",
+        "test_random.py::test_one_seed_is_one_stream",
     ),
     Mutant(
         "rng-is-ignored",
@@ -25,7 +25,7 @@ MUTANTS = [
         "    if rng is None:\n        return default_generator(place)\n",
         "    if True:\n        return default_generator(place)\n",
         "rng= is accepted and the default generator draws",
-        "test_random.py",
+        "test_random.py::test_one_seed_is_one_stream",
     ),
     Mutant(
         "randint-reaches-high",
@@ -33,7 +33,7 @@ MUTANTS = [
         'self._draws.integers(low, high, size, dtype="int64")',
         'self._draws.integers(low, high, size, dtype="int64", endpoint=True)',
         "high itself is drawn",
-        "test_random.py",
+        "test_random.py::test_randint_spells_its_size_as_pytorch_does",
     ),
     Mutant(
         "uniform-forgets-its-lower-end",
@@ -41,15 +41,15 @@ MUTANTS = [
         "else drawn * (high - low) + low",
         "else drawn * high",
         "u ~ U[0, high)",
-        ("test_random.py", "nn/test_init.py"),
+        "test_random.py::test_arrays_drawn_by_a_generator_have_their_bounds",
     ),
     Mutant(
         "float16-uniform-reaches-one",
         "tinygen/random.py",
-        "        if dtype.itemsize == 2:\n            drawn = self._xp.floor(drawn * 2048) / 2048",
-        "        if dtype.itemsize == 1:\n            drawn = self._xp.floor(drawn * 2048) / 2048",
+        "drawn = self._xp.floor(drawn * 2048) / 2048",
+        "drawn = +drawn",
         "rounding to float16 makes a 1",
-        "test_random.py",
+        "test_random.py::test_uniform_numbers_lie_in_the_half_open_interval_with_its_moments",
     ),
     Mutant(
         "manual-seed-forgets-the-default",
@@ -57,7 +57,7 @@ MUTANTS = [
         "    for generator in _defaults.values():\n        generator.manual_seed(seed)\n",
         "",
         "tg.manual_seed changes nothing after the first draw",
-        "test_random.py",
+        "test_random.py::test_manual_seed_seeds_what_is_drawn_without_a_generator",
     ),
     Mutant(
         "every-epoch-has-the-same-order",
@@ -65,7 +65,7 @@ MUTANTS = [
         "np.random.SeedSequence([seed, epoch])",
         "np.random.SeedSequence([seed, 0])",
         "shuffling happens once",
-        "data/test_loader.py",
+        "data/test_loader.py::test_orders_differ_between_epochs_and_seeds_and_not_otherwise",
     ),
     Mutant(
         "an-order-is-not-a-permutation",
@@ -73,7 +73,7 @@ MUTANTS = [
         '    return np.argsort(words, kind="stable")',
         "    return (words % np.uint64(n)).astype(np.int64)",
         "examples are drawn with replacement",
-        "data/test_loader.py",
+        "data/test_loader.py::test_every_example_once_an_epoch",
     ),
     Mutant(
         "labels-are-shuffled-on-their-own",
@@ -82,7 +82,7 @@ MUTANTS = [
         "batch = tuple(Tensor(self._take(array, index if k == 0 or order is None else index[::-1]))\n"
         "                          for k, array in enumerate(self._arrays))",
         "labels do not stay with their images",
-        "data/test_loader.py",
+        "data/test_loader.py::test_datasets_arrays_tensors_and_tuples",
     ),
     Mutant(
         "the-batch-in-hand-comes-again",
@@ -91,7 +91,7 @@ MUTANTS = [
         "            yield batch[0] if self._alone else batch\n",
         "            yield batch[0] if self._alone else batch\n            cursor.position += 1\n",
         "a state saved inside the loop repeats a batch",
-        "data/test_loader.py",
+        "data/test_loader.py::test_resume_at_any_point_equals_uninterrupted",
     ),
     Mutant(
         "the-last-batch-is-dropped-anyway",
@@ -99,7 +99,7 @@ MUTANTS = [
         "return whole + (rest > 0 and not self.drop_last)",
         "return whole",
         "the examples that are left over are never seen",
-        "data/test_loader.py",
+        "data/test_loader.py::test_every_example_once_an_epoch",
     ),
     Mutant(
         "batches-are-views-of-the-data",
@@ -107,7 +107,7 @@ MUTANTS = [
         "            picked = array[index].copy()\n",
         "            picked = array[index]\n",
         "writing to a batch changes the data",
-        "data/test_loader.py",
+        "data/test_loader.py::test_writing_to_a_batch_leaves_the_data_alone",
     ),
     Mutant(
         "a-refused-state-moves-the-loader",
@@ -116,7 +116,7 @@ MUTANTS = [
         '        self._cursor = _Cursor(int(state["epoch"]), int(state["position"]))\n'
         '        for key in ("size", "batch_size", "shuffle", "drop_last"):\n',
         "an error leaves the loader somewhere else",
-        "data/test_loader.py",
+        "data/test_loader.py::test_a_state_that_does_not_fit_changes_nothing",
     ),
     Mutant(
         "salt-and-pepper-has-no-pepper",
@@ -132,7 +132,7 @@ MUTANTS = [
         "        for i in range(n - sum(sizes)):\n            sizes[i % len(sizes)] += 1\n",
         "",
         "fractions that do not come out even leave examples out",
-        "data/test_dataset.py",
+        "data/test_dataset.py::test_split_by_fractions_as_torch_does",
     ),
     Mutant(
         "the-test-split-is-the-end-of-the-file",
@@ -140,6 +140,6 @@ MUTANTS = [
         'mask[np.argsort(labels, kind="stable")] = (p + 1) * n_test // max(n, 1) > p * n_test // max(n, 1)',
         "mask[n - n_test :] = True",
         "classes are not tested by their share",
-        "data/test_dataset.py",
+        "data/test_dataset.py::test_stratified_mask_takes_every_class_share_to_within_one",
     ),
 ]
