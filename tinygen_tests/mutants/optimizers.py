@@ -158,6 +158,14 @@ MUTANTS = [
         "optim/test_optimizer.py::test_resumed_runs_are_the_same_to_the_bit",
     ),
     Mutant(
+        "a-loaded-state-counts-within-its-group",
+        "tinygen/optim/optimizer.py",
+        'params.update(zip(saved["params"], group["params"]))',
+        'params.update(enumerate(group["params"]))',
+        "the second group gets the first one's averages, or none",
+        "optim/test_optimizer.py::test_resumed_runs_are_the_same_to_the_bit",
+    ),
+    Mutant(
         "zero-grad-writes-zeros-into-the-old-gradient",
         "tinygen/optim/optimizer.py",
         "p.grad = None if set_to_none else wrap(array_module(g).zeros_like(g))",

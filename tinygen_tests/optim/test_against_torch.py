@@ -78,15 +78,19 @@ def test_defaults_are_the_same(name, parameters):
         ("AdamW", {}),
     ],
 )
-def test_state_dicts_of_pytorch_load_and_have_the_same_keys(name, case, arrays, parameters, gradients):
+@pytest.mark.parametrize("in_groups", [False, True])
+def test_state_dicts_of_pytorch_load_and_have_the_same_keys(name, case, in_groups, arrays, parameters, gradients):
+    def groups(ps):
+        return [{"params": ps[:3]}, {"params": ps[3:], "lr": 0.02}] if in_groups else ps
+
     theirs = [torch.nn.Parameter(torch.from_numpy(a.copy())) for a in arrays]
-    b = getattr(torch.optim, name)(theirs, lr=0.01, **case)
+    b = getattr(torch.optim, name)(groups(theirs), lr=0.01, **case)
     for step in range(4):
         for q, g in zip(theirs, gradients(step)):
             q.grad = torch.from_numpy(g.copy())
         b.step()
     ours = [tg.nn.Parameter(tg.tensor(q.detach().numpy())) for q in theirs]
-    a = getattr(optim, name)(ours, lr=0.5, **case)
+    a = getattr(optim, name)(groups(ours), lr=0.5, **case)
     a.load_state_dict(b.state_dict())
     mine, other = a.state_dict(), b.state_dict()
     for place in other["state"]:

@@ -287,14 +287,20 @@ def test_arguments_left_out_are_refused_by_name(make, name):
 # ----------------------------------------------------------------------------------- saving and loading
 
 
-def test_resumed_runs_are_the_same_to_the_bit(make, parameters, gradients):
+@pytest.mark.parametrize("in_groups", [False, True])
+def test_resumed_runs_are_the_same_to_the_bit(make, parameters, gradients, in_groups):
+    """In several groups too, where the state counts the parameters on from group to group."""
+
+    def groups(ps):
+        return [{"params": ps[:1]}, {"params": ps[1:3], "lr": 0.03}, {"params": ps[3:]}] if in_groups else ps
+
     def steps(ps, optimizer, numbers):
         for step in numbers:
             set_gradients(ps, gradients(step))
             optimizer.step()
 
     ps = parameters("float32")
-    optimizer = make(ps)
+    optimizer = make(groups(ps))
     steps(ps, optimizer, range(5))
     kept = [p.data.copy() for p in ps]
     state = optimizer.state_dict()
@@ -303,15 +309,16 @@ def test_resumed_runs_are_the_same_to_the_bit(make, parameters, gradients):
     steps(ps, optimizer, range(5, 9))
 
     again = [nn.Parameter(a) for a in kept]
-    resumed = make(again)
-    resumed.param_groups[0]["lr"] = 123.0
+    resumed = make(groups(again))
+    for group in resumed.param_groups:
+        group["lr"] = 123.0
     resumed.load_state_dict(_with_arrays(json.loads(text), arrays))
     steps(again, resumed, range(5, 9))
     for p, q in zip(ps, again):
         np.testing.assert_array_equal(p.data, q.data)
     whole, parts = optimizer.state_dict(), resumed.state_dict()
     assert parts["param_groups"] == whole["param_groups"]
-    assert list(parts["param_groups"][0]) == list(whole["param_groups"][0])
+    assert [list(group) for group in parts["param_groups"]] == [list(group) for group in whole["param_groups"]]
     assert [list(own) for own in parts["state"].values()] == [list(own) for own in whole["state"].values()]
 
 
