@@ -8,3 +8,4 @@ from tinygen.models.autoencoder import (
     pretrain_greedily,
 )
 from tinygen.models.corruption import corrupt
+from tinygen.models.gan import GAN, ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
