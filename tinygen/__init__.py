@@ -1,7 +1,7 @@
 """tinygen: a deep-learning framework from scratch, on NumPy and CuPy.
 
 ``import tinygen as tg`` gives tensors and functions under PyTorch's names; ``tg.nn``, ``tg.optim``, ``tg.models``,
-``tg.data``, ``tg.training`` and ``tg.viz`` build on them, each imported when it is first named.
+``tg.metrics``, ``tg.data``, ``tg.training`` and ``tg.viz`` build on them, each imported when it is first named.
 """
 
 from importlib import import_module as _import_module
@@ -137,11 +137,11 @@ from tinygen.serialization import CheckpointError, load, save
 from tinygen.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
 
 if TYPE_CHECKING:
-    from tinygen import data, models, nn, optim, testing, training, viz
+    from tinygen import data, metrics, models, nn, optim, testing, training, viz
 
 __version__ = "0.1.0"
 
-_PARTS = ("data", "models", "nn", "optim", "testing", "training", "viz")
+_PARTS = ("data", "metrics", "models", "nn", "optim", "testing", "training", "viz")
 
 
 def __getattr__(name: str) -> _Any:
