@@ -77,9 +77,9 @@ if run.step == 0:
 # %%
 for step in run:
     x, y = next(batches)
-    losses = {name: models[name].training_step(x, rng=noise) for name in ("image", "clean", "flat", "plain")}
+    losses = {name: models[name].training_step(x, rng=noise)["loss"] for name in ("image", "clean", "flat", "plain")}
     for d in (2 * step % 10, (2 * step + 1) % 10):
-        losses[f"without {d}"] = models[f"without {d}"].training_step(x, weight=(y != d).to(x.dtype))
+        losses[f"without {d}"] = models[f"without {d}"].training_step(x, weight=(y != d).to(x.dtype))["loss"]
     total = sum(losses.values())
     adam.zero_grad()
     total.backward()

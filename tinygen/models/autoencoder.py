@@ -110,9 +110,22 @@ class Autoencoder(nn.Module):
         total = F.binary_cross_entropy_with_logits(a, x, weight=each, reduction="sum")
         return total / clamp(weight.sum(), 1.0)
 
-    def training_step(self, x: Tensor, weight: Tensor | None = None, rng: Generator | None = None) -> Tensor:
-        """The loss on a batch, its input spoiled first where the model has ``noise``. Shapes as in :meth:`loss`."""
-        return self.loss(x, corrupt(x, *self.noise, rng=rng) if self.noise else None, weight)
+    def training_step(
+        self, x: Tensor, y: None = None, rng: Generator | None = None, weight: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """What to minimise on a batch, its input spoiled first where the model has ``noise``: {"loss": L}.
+
+        Args:
+            x, weight: as in :meth:`loss`.
+            y: None; an autoencoder is told no classes. (Every model's training_step has x, y and rng.)
+            rng: what draws the noise.
+
+        Raises:
+            ValueError: y is given.
+        """
+        if y is not None:
+            raise ValueError(f"{type(self).__name__}: y was given, but an autoencoder is told no classes")
+        return {"loss": self.loss(x, corrupt(x, *self.noise, rng=rng) if self.noise else None, weight)}
 
     # -- what the code is good for
 

@@ -73,7 +73,7 @@ def test_it_learns_to_rebuild(kind):
     first = model.loss(x).item()
     for _ in range(300):
         adam.zero_grad()
-        model.training_step(x).backward()
+        model.training_step(x)["loss"].backward()
         adam.step()
     last = model.loss(x).item()
     mean_image = x.mean(0, keepdim=True).clamp(1e-3, 1 - 1e-3)
@@ -86,8 +86,8 @@ def test_a_denoising_step_sees_a_spoiled_image_and_wants_the_clean_one():
     model = DenseAutoencoder((1, 8, 8), latent=5, noise=("masking", 1.0), rng=stream(0))
     x = images(4, (1, 8, 8))
     black = tg.zeros_like(x)
-    assert model.training_step(x, rng=stream(3)).item() == pytest.approx(model.loss(x, seen=black).item())
-    assert model.training_step(x, rng=stream(3)).item() != pytest.approx(model.loss(x).item())
+    assert model.training_step(x, rng=stream(3))["loss"].item() == pytest.approx(model.loss(x, seen=black).item())
+    assert model.training_step(x, rng=stream(3))["loss"].item() != pytest.approx(model.loss(x).item())
 
 
 def test_reconstruction_error_is_one_number_an_image_and_records_nothing():
@@ -187,6 +187,8 @@ def test_errors_name_what_came():
         ConvAutoencoder((1, 8, 8), widths=(4, 4, 4, 4))
     with pytest.raises(ValueError, match="expected positive widths"):
         StackedAutoencoder((1, 8, 8), widths=())
+    with pytest.raises(ValueError, match="y was given"):
+        model.training_step(tg.zeros(2, 1, 8, 8), tg.zeros(2, dtype=tg.int64))
     with pytest.raises(ValueError, match="steps ≥ 2"):
         model.path(tg.zeros(1, 8, 8), tg.zeros(1, 8, 8), steps=1)
     with pytest.raises(ValueError, match="at least two images"):
