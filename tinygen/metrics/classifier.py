@@ -104,7 +104,7 @@ class DigitClassifier(nn.Module):
         return self._over(images, self.embed)
 
     def probabilities(self, images: Any) -> Tensor:
-        """p(y | x) for any number of images, (N, 10), each row with sum 1; arguments and errors as in :meth:`features`."""
+        """p(y | x) for any number of images, (N, 10), each row with sum 1; arguments as in :meth:`features`."""
         return self._over(images, lambda x: F.softmax(self(x), dim=1))
 
     @no_grad()
@@ -148,7 +148,8 @@ def about_classifier(kind: str = "digits") -> dict[str, Any]:
 
     Returns:
         image_shape, widths, data, steps, seed; ``test_accuracy`` and ``train_accuracy`` in [0, 1], measured with the
-        weights as shipped; ``test_images``, how many were held out.
+        weights as shipped; ``test_images``, how many were held out; ``test_confident``,
+        the share of them given a class with p ≥ 0.9.
 
     Raises:
         ValueError, CheckpointError: as :func:`digit_classifier`.

@@ -57,7 +57,7 @@ def augment(images: np.ndarray, rng: Generator) -> np.ndarray:
 
     θ, shear, a, c, by, bx = (draw(limit) for limit in (TURN, SHEAR, STRETCH, STRETCH, 2 * SHIFT, 2 * SHIFT))
     cos, sin, a, c = np.cos(θ), np.sin(θ), np.exp(a), np.exp(c)
-    A = np.stack([np.stack([cos * a, (shear * cos - sin) * c], -1), np.stack([sin * a, (shear * sin + cos) * c], -1)], 1)
+    A = np.array([[cos * a, (shear * cos - sin) * c], [sin * a, (shear * sin + cos) * c]]).transpose(2, 0, 1)
     rows, columns = np.meshgrid((np.arange(h) + 0.5) * 2 / h - 1, (np.arange(w) + 0.5) * 2 / w - 1, indexing="ij")
     u = A @ np.stack([rows.ravel(), columns.ravel()]) + np.stack([by, bx], 1)[:, :, None]  # (N, 2, H·W)
     y, x = (u[:, 0] + 1) * h / 2 - 0.5, (u[:, 1] + 1) * w / 2 - 0.5
@@ -128,7 +128,8 @@ def accuracy(model: DigitClassifier, dataset: data.Dataset) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, train, measure, write."""
-    parser = argparse.ArgumentParser(prog="python -m tinygen.metrics.train_classifier", description=__doc__.split("\n")[0])
+    about = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m tinygen.metrics.train_classifier", description=about)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--data-dir", type=Path, help="the folder of MNIST's IDX files")
     parser.add_argument("--out", type=Path, help="the file to write (default: the one that tinygen loads)")
@@ -143,14 +144,19 @@ def main(argv: list[str] | None = None) -> None:
         fit, held_out = data.mnist(args.data_dir, "t10k-train"), data.mnist(args.data_dir, "t10k-test")
     model = train(fit, seed=args.seed, **settings)
     state = rounded(model)
-    about = {
-        "image_shape": fit.images.shape[1:], **settings, "seed": args.seed, "data": fit.name,
-        "test_images": len(held_out), "test_accuracy": accuracy(model, held_out), "train_accuracy": accuracy(model, fit),
-        "confident_test": float((model.probabilities(held_out.images).numpy().max(1) >= 0.9).mean()),
+    made = {
+        "image_shape": fit.images.shape[1:],
+        **settings,
+        "seed": args.seed,
+        "data": fit.name,
+        "train_accuracy": accuracy(model, fit),
+        "test_images": len(held_out),
+        "test_accuracy": accuracy(model, held_out),
+        "test_confident": float((model.probabilities(held_out.images).numpy().max(1) >= 0.9).mean()),
     }
     path = args.out or classifier_file(args.kind)
-    save({"state": state, "about": about}, path)
-    print(f"{path}: {about}")
+    save({"state": state, "about": made}, path)
+    print(f"{path}: {made}")
 
 
 if __name__ == "__main__":
