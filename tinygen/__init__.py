@@ -137,11 +137,11 @@ from tinygen.serialization import CheckpointError, load, save
 from tinygen.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
 
 if TYPE_CHECKING:
-    from tinygen import data, metrics, models, nn, optim, testing, training, viz
+    from tinygen import data, distributions, metrics, models, nn, optim, testing, training, viz
 
 __version__ = "0.1.0"
 
-_PARTS = ("data", "metrics", "models", "nn", "optim", "testing", "training", "viz")
+_PARTS = ("data", "distributions", "metrics", "models", "nn", "optim", "testing", "training", "viz")
 
 
 def __getattr__(name: str) -> _Any:

@@ -9,3 +9,17 @@ from tinygen.models.autoencoder import (
 )
 from tinygen.models.corruption import corrupt
 from tinygen.models.gan import GAN, ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
+from tinygen.models.vae import (
+    VAE,
+    BernoulliLikelihood,
+    ConvDecoder,
+    ConvEncoder,
+    ConvVAE,
+    DenseDecoder,
+    DenseEncoder,
+    DenseVAE,
+    GaussianLikelihood,
+    MixturePrior,
+    NormalPrior,
+    VampPrior,
+)

@@ -205,7 +205,7 @@ class VAE(nn.Module):
 
     @staticmethod
     def _bound(drawn: _Draws) -> Tensor:
-        log_w = drawn.log_px + drawn.log_pz - drawn.log_qz  # type: ignore[operator]
+        log_w = drawn.log_px + drawn.log_pz - drawn.log_qz
         return logsumexp(log_w, 0) - math.log(log_w.shape[0])
 
     def training_step(self, x: Tensor, y: Any = None, rng: Generator | None = None) -> dict[str, Tensor]:
