@@ -11,10 +11,13 @@ from tinygen.models.corruption import corrupt
 from tinygen.models.gan import GAN, ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
 from tinygen.models.vae import (
     VAE,
+    VQVAE,
     BernoulliLikelihood,
+    CodePrior,
     ConvDecoder,
     ConvEncoder,
     ConvVAE,
+    ConvVQVAE,
     DenseDecoder,
     DenseEncoder,
     DenseVAE,
@@ -22,4 +25,5 @@ from tinygen.models.vae import (
     MixturePrior,
     NormalPrior,
     VampPrior,
+    VectorQuantizer,
 )
