@@ -73,4 +73,17 @@ class GaussianLikelihood(nn.Module):
         return Normal(sigmoid(a) if self.squash else a, self.sigma)
 
 
-LIKELIHOODS = {"bernoulli": BernoulliLikelihood, "gaussian": GaussianLikelihood}
+_BY_NAME = {"bernoulli": BernoulliLikelihood, "gaussian": GaussianLikelihood}
+
+
+def made_likelihood(likelihood: str | nn.Module) -> nn.Module:
+    """The likelihood of that name, "bernoulli" or "gaussian" (σ learned); a module is what it is.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if not isinstance(likelihood, str):
+        return likelihood
+    if likelihood not in _BY_NAME:
+        raise ValueError(f"expected likelihood to be one of {', '.join(_BY_NAME)}, or a module, got {likelihood!r}")
+    return _BY_NAME[likelihood]()

@@ -30,7 +30,7 @@ from tinygen import nn
 from tinygen.backend import array_module
 from tinygen.creation import linspace
 from tinygen.distributions import Normal, kl_divergence
-from tinygen.models.vae.likelihoods import LIKELIHOODS
+from tinygen.models.vae.likelihoods import made_likelihood
 from tinygen.models.vae.networks import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder
 from tinygen.models.vae.priors import NormalPrior, StandardNormal
 from tinygen.nn import functional as F
@@ -89,12 +89,6 @@ class VAE(nn.Module):
         prior: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(likelihood, str):
-            if likelihood not in LIKELIHOODS:
-                raise ValueError(f"VAE: expected likelihood to be one of {', '.join(LIKELIHOODS)}, got {likelihood!r}")
-            p_x: nn.Module = LIKELIHOODS[likelihood]()
-        else:
-            p_x = likelihood
         if latent < 1 or k < 1 or beta < 0 or (classes is not None and classes < 1):
             raise ValueError(
                 f"VAE: expected latent ≥ 1, k ≥ 1, beta ≥ 0 and classes ≥ 1, got {latent=}, {k=}, {beta=}, {classes=}"
@@ -105,7 +99,7 @@ class VAE(nn.Module):
             raise ValueError("VAE: prior: a conditional model (classes=...) takes the prior N(0, I) only")
         self.encoder, self.decoder = encoder, decoder
         self.image_shape, self.latent = tuple(image_shape), latent
-        self.p_x, self.prior = p_x, NormalPrior(latent) if prior is None else prior
+        self.p_x, self.prior = made_likelihood(likelihood), NormalPrior(latent) if prior is None else prior
         self.beta, self.k, self.classes = beta, k, classes
 
     # -- the two halves
