@@ -8,6 +8,7 @@ from tinygen.models.autoencoder import (
     pretrain_greedily,
 )
 from tinygen.models.corruption import corrupt
+from tinygen.models.diffusion import DDPM, DDIMSampler, DDPMSampler, MLPDenoiser, NoiseSchedule, UNet
 from tinygen.models.gan import GAN, ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
 from tinygen.models.vae import (
     VAE,
