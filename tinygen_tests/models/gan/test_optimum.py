@@ -96,7 +96,7 @@ def test_a_discriminator_trained_on_counts_becomes_p_over_p_plus_q():
     """One logit for each outcome, the loss of the game, gradient descent: the table ends at D*."""
     p, q = densities(1, zeros=False)
     n = 40_000
-    real, fake = np.repeat(np.arange(6), np.rint(p * n).astype(int)), np.repeat(np.arange(6), np.rint(q * n).astype(int))
+    real, fake = (np.repeat(np.arange(6), np.rint(d * n).astype(int)) for d in (p, q))
     p, q = np.bincount(real) / len(real), np.bincount(fake) / len(fake)
     a = tg.zeros(6, dtype=tg.float64).requires_grad_()
     real, fake, loss = tg.tensor(real), tg.tensor(fake), Minimax()
