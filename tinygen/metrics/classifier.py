@@ -74,8 +74,11 @@ class DigitClassifier(nn.Module):
         self.head = nn.Linear(FEATURES, CLASSES, rng=rng)
         self.dropout = dropout
 
-    def embed(self, x: Tensor) -> Tensor:
-        """h, the features, differentiable: images (N, C, H, W) in [0, 1] → (N, 64). Dropout only while training.
+    def embed(self, x: Tensor, rng: Generator | None = None) -> Tensor:
+        """h, the features, differentiable: images (N, C, H, W) in [0, 1] → (N, 64).
+
+        Args:
+            rng: draws what is dropped, while training only.
 
         Raises:
             ValueError: the images have another shape.
@@ -83,11 +86,11 @@ class DigitClassifier(nn.Module):
         if x.shape[1:] != self.image_shape:
             expected = ", ".join(map(str, self.image_shape))
             raise ValueError(f"DigitClassifier: expected images of shape (N, {expected}), got {x.shape}")
-        return F.relu(self.embedding(F.dropout(self.stages(x), self.dropout, self.training)))
+        return F.relu(self.embedding(F.dropout(self.stages(x), self.dropout, self.training, rng=rng)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The logits W₂ h + b₂, of which p(y | x) is the softmax: (N, C, H, W) → (N, 10)."""
-        return self.head(F.dropout(self.embed(x), self.dropout, self.training))
+    def forward(self, x: Tensor, rng: Generator | None = None) -> Tensor:
+        """The logits W₂ h + b₂, of which p(y | x) is the softmax: (N, C, H, W) → (N, 10). See :meth:`embed`."""
+        return self.head(F.dropout(self.embed(x, rng), self.dropout, self.training, rng=rng))
 
     def features(self, images: Any) -> Tensor:
         """h for any number of images, without dropout and without a graph.

@@ -22,7 +22,7 @@ from tinygen.metrics.classifier import KINDS, DigitClassifier, classifier_file
 from tinygen.nn import functional as F
 from tinygen.optim import AdamW
 from tinygen.optim.lr_scheduler import CosineAnnealingLR
-from tinygen.random import Generator, manual_seed
+from tinygen.random import Generator
 from tinygen.serialization import save
 from tinygen.tensor import Tensor
 from tinygen.training.progress import Progress
@@ -90,8 +90,7 @@ def train(
     Raises:
         ArithmeticError: the loss is no longer finite.
     """
-    manual_seed(seed)  # dropout draws from the default generator
-    rng = Generator(seed)
+    rng, drops = Generator(seed), Generator(seed)
     images, labels = dataset.images, dataset.labels
     model = DigitClassifier(images.shape[1:], widths, rng=rng)
     adam = AdamW(model.parameters(), lr=lr, weight_decay=1e-2)
@@ -100,7 +99,7 @@ def train(
     bar = Progress(0, steps, progress)
     for step, (index,) in zip(range(1, steps + 1), loader.forever()):
         x = Tensor(augment(images[index.numpy()], rng))
-        loss = F.cross_entropy(model(x), Tensor(labels[index.numpy()]))
+        loss = F.cross_entropy(model(x, drops), Tensor(labels[index.numpy()]))
         adam.zero_grad()
         loss.backward()
         adam.step()
