@@ -4,9 +4,9 @@ Training, for an image x₀ and a step t of 1 … T, both at random:
 
     x_t = √ᾱ_t·x₀ + √(1 − ᾱ_t)·ε,   ε ~ N(0, I),        L = w_t·‖ε − ε_θ(x_t, t)‖²
 
-That is all there is to it: a regression with noise as its answer. Its optimum is E[ε | x_t], which is the slope of the
-log density of noisy images: ∇ log q(x_t) = −E[ε | x_t]/√(1 − ᾱ_t). Sampling begins with x_T ~ N(0, I) and goes back step
-by step (:mod:`tinygen.models.diffusion.samplers`).
+That is all there is to it: a regression with noise as its answer. Its optimum is E[ε | x_t], which is the slope of
+the log density of noisy images: ∇ log q(x_t) = −E[ε | x_t]/√(1 − ᾱ_t). Sampling begins with x_T ~ N(0, I) and goes
+back step by step (:mod:`tinygen.models.diffusion.samplers`).
 
     schedule, target, loss and sampler are one argument each:
     DDPM(network, (1, 8, 8), NoiseSchedule.cosine(200), target="v", loss="min_snr").sample(16, sampler=DDIMSampler(...))
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from typing import Any
 
 from tinygen import nn
 from tinygen.backend import array_module, float64
@@ -199,13 +200,18 @@ class DDPM(nn.Module):
 
     @no_grad()
     def predict(
-        self, x_t: Tensor, t: Tensor | int, y: Tensor | None = None, guidance: float = 0.0, network: nn.Module | None = None
+        self,
+        x_t: Tensor,
+        t: Tensor | int,
+        y: Tensor | None = None,
+        guidance: float = 0.0,
+        network: nn.Module | None = None,
     ) -> Tensor:
         """The output for x_t (inside, in [−1, 1]), guided towards the class:  (1 + w)·ε(x_t, y) − w·ε(x_t, null).
 
         By Bayes' rule ∇ log p(y | x) = ∇ log p(x | y) − ∇ log p(x): w of it is added to the score of the class, as if
-        each image counted with p(y | x)^w. w = 0 is the class as it was learned; larger w, purer and less varied. x̂₀ and
-        v depend on ε linearly, so that the same formula holds for them.
+        each image counted with p(y | x)^w. w = 0 is the class as it was learned; larger w, purer and less varied.
+        x̂₀ and v depend on ε linearly, so that the same formula holds for them.
 
         Args:
             x_t: (N, *shape). t: one step or (N). y: (N) in 0 … K; None for no class.
@@ -252,7 +258,9 @@ class DDPM(nn.Module):
 
     # -- drawing
 
-    def sampler(self, kind: type[Sampler] = DDPMSampler, steps: int | Sequence[int] | None = None, **options) -> Sampler:
+    def sampler(
+        self, kind: type[Sampler] = DDPMSampler, steps: int | Sequence[int] | None = None, **options: Any
+    ) -> Sampler:
         """A sampler that fits this model: ``model.sampler(DDIMSampler, 50, eta=0.0)``."""
         clip = None if self.value_range is None else (-1.0, 1.0)
         return kind(self.schedule, steps, self.target, **{"clip": clip, **options})
@@ -335,7 +343,7 @@ class DDPM(nn.Module):
         if y is None:
             return None
         K = self._classes()
-        y = full((n,), y, dtype="int64", device=device) if isinstance(y, int) else tensor(y, dtype="int64", device=device)
+        y = tensor([y] * n if isinstance(y, int) else y, dtype="int64", device=device)
         if y.shape != (n,) or (n and not 0 <= y.min().item() <= y.max().item() <= K):
             raise ValueError(f"DDPM: expected {n} classes in 0 … {K - 1} ({K} for none), got {y}")
         return y

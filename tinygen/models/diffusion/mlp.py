@@ -13,7 +13,7 @@ from tinygen.tensor import Tensor
 
 
 class MLPDenoiser(nn.Module):
-    """output = W_out h_L,   h_k = h_{k−1} + B_k SiLU(A_k h_{k−1} + V_k e),   h₀ = W_in x_t,  e = SiLU of the conditioning.
+    """output = W_out h_L,   h_k = h_{k−1} + B_k SiLU(A_k h_{k−1} + V_k e),   h₀ = W_in x_t,   e: time and class.
 
     Shapes: x (N, D), t (N) on the scale of 0 to 1000, y (N) of integers or None → (N, D).
 
@@ -29,7 +29,12 @@ class MLPDenoiser(nn.Module):
     """
 
     def __init__(
-        self, dim: int = 2, width: int = 128, depth: int = 3, num_classes: int | None = None, rng: Generator | None = None
+        self,
+        dim: int = 2,
+        width: int = 128,
+        depth: int = 3,
+        num_classes: int | None = None,
+        rng: Generator | None = None,
     ) -> None:
         super().__init__()
         if min(dim, width, depth) < 1 or width % 2:

@@ -90,15 +90,20 @@ class Sampler:
         Raises:
             ValueError: t is not in the chain, or the two shapes differ.
         """
-        return self._step(model_output, t, x_t, rng)[0]
+        μ, σ, _ = self.distribution(model_output, t, x_t)
+        return μ if σ == 0 else μ + σ * randn_like(x_t, rng=rng)
 
-    def _step(self, model_output: Tensor, t: int, x_t: Tensor, rng: Generator | None) -> tuple[Tensor, Tensor]:
+    def distribution(self, model_output: Tensor, t: int, x_t: Tensor) -> tuple[Tensor, float, Tensor]:
+        """(μ, σ, x̂₀): the Gaussian that the previous sample is drawn from, and the clean image behind it.
+
+        Raises:
+            ValueError: as :meth:`step`.
+        """
         if model_output.shape != x_t.shape:
             raise ValueError(f"step: the model's output {model_output.shape} and x_t {x_t.shape} differ in shape")
         self.previous(t)
         x0, epsilon = self.denoised(model_output, t, x_t)
-        μ, σ = self.mean_and_deviation(x0, epsilon, t, x_t)
-        return (μ if σ == 0 else μ + σ * randn_like(x_t, rng=rng)), x0
+        return *self.mean_and_deviation(x0, epsilon, t, x_t), x0
 
     def chain(
         self, predict: Predict, x: Tensor, rng: Generator | None = None, start: int | None = None
@@ -117,7 +122,8 @@ class Sampler:
         t = self.steps[0] if start is None else start
         while t > 0:
             p = self.previous(t)
-            x, x0 = self._step(predict(x, t), t, x, rng)
+            μ, σ, x0 = self.distribution(predict(x, t), t, x)
+            x = μ if σ == 0 else μ + σ * randn_like(x, rng=rng)
             yield p, x, x0
             t = p
 
@@ -141,7 +147,7 @@ class DDPMSampler(Sampler):
 
     Args:
         schedule, steps, target, clip: as in :class:`Sampler`.
-        variance: ``"small"`` for β̃, best where the data were one point, ``"large"`` for β, best where they were N(0, I).
+        variance: ``"small"`` for β̃, right where the data are one point, or ``"large"`` for β, right for N(0, I).
 
     Raises:
         ValueError: as :class:`Sampler`, or the variance is neither.
@@ -177,8 +183,8 @@ class DDPMSampler(Sampler):
 class DDIMSampler(Sampler):
     """x_p = √P·x̂₀ + √(1 − P − σ²)·ε̂ + σz,   σ² = η²·(1 − P)/(1 − A)·(1 − A/P).
 
-    Any σ² ≤ 1 − P leaves x_p with the variance 1 − P of the noise that belongs there, so η is free. η = 0: no randomness
-    but x_T, each x_T its one image, few steps are enough. η = 1: the posterior of ancestral sampling.
+    Any σ² ≤ 1 − P leaves x_p with the variance 1 − P of the noise that belongs there, so η is free. η = 0: nothing is
+    random but x_T, each x_T has its one image, few steps are enough. η = 1: the posterior of ancestral sampling.
 
     Args:
         schedule, steps, target, clip: as in :class:`Sampler`.

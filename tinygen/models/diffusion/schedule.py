@@ -5,7 +5,7 @@ that all t steps can be made at once:
 
     x_t = √ᾱ_t·x₀ + √(1 − ᾱ_t)·ε,      ᾱ_t = α₁ α₂ ⋯ α_t,      SNR_t = ᾱ_t / (1 − ᾱ_t).
 
-Looking back from x_t, with x₀ known, the step before is Gaussian too, by Bayes' rule on q(x_t | x_{t−1}) q(x_{t−1} | x₀):
+Looking back from x_t, with x₀ known, the step before is Gaussian too (Bayes' rule on q(x_t | x_{t−1}) q(x_{t−1} | x₀)):
 
     q(x_{t−1} | x_t, x₀) = N(c₁·x₀ + c₂·x_t,  β̃_t I)
     1/β̃ = α/β + 1/(1 − ᾱ_{t−1})            precisions add
@@ -58,7 +58,7 @@ class NoiseSchedule:
         β = np.concatenate([[0.0], np.asarray(beta, np.float64).reshape(-1)])
         T = len(β) - 1
         if T < 1 or not (np.isfinite(β).all() and (β[1:] > 0).all() and (β[1:T] < 1).all() and β[T] <= 1):
-            raise ValueError("NoiseSchedule: expected β₁ … β_T with 0 < β < 1 (β_T = 1 is allowed), got " + _short(β[1:]))
+            raise ValueError(f"NoiseSchedule: expected β₁ … β_T with 0 < β < 1 (β_T = 1 may be), got {_short(β[1:])}")
         self.T = T
         self.times = np.arange(1, T + 1) * 1000.0 / T if times is None else np.asarray(times, np.float64).reshape(-1)
         if self.times.shape != (T,) or not (np.diff(self.times, prepend=0) > 0).all():
@@ -137,7 +137,9 @@ class NoiseSchedule:
         return cls.from_alpha_bar((σ(end) - σ(u)) / (σ(end) - σ(start)))
 
     @classmethod
-    def from_alpha_bar(cls, alpha_bar: Sequence[float] | np.ndarray, clip: float = CLIP, times: Any = None) -> NoiseSchedule:
+    def from_alpha_bar(
+        cls, alpha_bar: Sequence[float] | np.ndarray, clip: float = CLIP, times: Any = None
+    ) -> NoiseSchedule:
         """The schedule with these ᾱ₀ = 1, ᾱ₁, …, ᾱ_T:  β_t = min(1 − ᾱ_t/ᾱ_{t−1}, clip).
 
         Args:
@@ -208,7 +210,7 @@ class NoiseSchedule:
         return self._table(name, x.dtype, x.device)[t].reshape(-1, *[1] * (x.ndim - 1))
 
     def time(self, t: Tensor | int, x: Tensor) -> Tensor:
-        """What a network is told at step t, 0 … 1000, whatever T is: an integer or (N) of integers → (N) of x's dtype."""
+        """What a network is told at step t, 0 … 1000 whatever T is: an integer or (N) of integers → (N), x's dtype."""
         if not isinstance(t, Tensor):
             self._check(t)
             return full((x.shape[0],), float(self.times[t]), dtype=x.dtype, device=x.device)
@@ -239,7 +241,7 @@ def spaced(T: int, steps: int | Sequence[int]) -> list[int]:
 
     Source: Song, Meng & Ermon, *Denoising Diffusion Implicit Models* (2021), appendix D.2, with the T-th step kept.
     """
-    if isinstance(steps, (int, np.integer)) and not isinstance(steps, bool):
+    if isinstance(steps, (int, np.integer)):
         if not 1 <= steps <= T:
             raise ValueError(f"steps: expected a number from 1 to T = {T}, got {steps}")
         return [int(round(k * T / steps)) for k in range(1, steps + 1)]

@@ -105,8 +105,7 @@ class ResidualBlock(nn.Module):
         self.norm2, self.conv2 = nn.GroupNorm(_groups(groups, out), out), nn.Conv2d(out, out, 3, padding=1, rng=rng)
         self.dropout = nn.Dropout(dropout, rng=rng) if dropout else nn.Identity()
         self.skip = nn.Identity() if c == out else nn.Conv2d(c, out, 1, rng=rng)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        _begin_at_zero(self.conv2)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         """The block's output; e is SiLU'd already, once for all blocks."""
@@ -132,8 +131,7 @@ class SelfAttention(nn.Module):
         self.heads = heads
         self.norm = nn.GroupNorm(_groups(groups, c), c)
         self.qkv, self.out = nn.Linear(c, 3 * c, rng=rng), nn.Linear(c, c, rng=rng)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        _begin_at_zero(self.out)
 
     def forward(self, x: Tensor) -> Tensor:
         """x with what each pixel found."""
@@ -148,8 +146,15 @@ class SelfAttention(nn.Module):
 class Stage(nn.Module):
     """Residual blocks of one size of picture, each followed by attention where the stage has it."""
 
-    def __init__(self, channels: Sequence[tuple[int, int]], dim: int, groups: int, heads: int | None, dropout: float,
-                 rng: Generator | None) -> None:
+    def __init__(
+        self,
+        channels: Sequence[tuple[int, int]],
+        dim: int,
+        groups: int,
+        heads: int | None,
+        dropout: float,
+        rng: Generator | None,
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList([ResidualBlock(c, out, dim, groups, dropout, rng) for c, out in channels])
         self.attention = nn.ModuleList(
@@ -183,8 +188,8 @@ class UNet(nn.Module):
         groups: of GroupNorm; where it does not divide the channels, the largest smaller number that does.
         heads: of attention.
         dropout: between the convolutions of a block, while training.
-        patch: p; each square of p×p pixels becomes one pixel of p²·C channels first, and is spread out again at the end:
-            p² times less work in each layer for the same channels.
+        patch: p; each square of p×p pixels becomes one pixel of p²·C channels first, and is spread out again at the
+            end: p² times less work in each layer for the same channels.
         rng: draws the first weights.
 
     Raises:
@@ -223,7 +228,10 @@ class UNet(nn.Module):
         pixels = channels * patch**2
         self.condition = Conditioning(dim, num_classes, rng)
         self.enter = nn.Conv2d(pixels, widths[0], 3, padding=1, rng=rng)
-        down, up, halve, double = [], [], [], []
+        down: list[Stage] = []
+        up: list[Stage] = []
+        shrink: list[nn.Conv2d] = []
+        grow: list[nn.Conv2d] = []
         for k, w in enumerate(widths):
             first = widths[max(k - 1, 0)]
             settings = (dim, groups, heads if looks[k] else None, dropout, rng)
@@ -231,15 +239,15 @@ class UNet(nn.Module):
             # Up: what comes from below and the skip lie one behind the other.
             up.insert(0, Stage([(2 * w, w)] * blocks, *settings))
             if k + 1 < len(widths):
-                halve.append(nn.Conv2d(w, w, 3, stride=2, padding=1, rng=rng))
-                double.insert(0, nn.Conv2d(widths[k + 1], w, 3, padding=1, rng=rng))
-        self.down, self.halve, self.up, self.double = map(nn.ModuleList, (down, halve, up, double))
+                shrink.append(nn.Conv2d(w, w, 3, stride=2, padding=1, rng=rng))
+                grow.insert(0, nn.Conv2d(widths[k + 1], w, 3, padding=1, rng=rng))
+        self.down, self.shrink = nn.ModuleList(down), nn.ModuleList(shrink)
+        self.up, self.grow = nn.ModuleList(up), nn.ModuleList(grow)
         w = widths[-1]
         self.middle = Stage([(w, w)], dim, groups, heads if any(looks) else None, dropout, rng)
         self.norm = nn.GroupNorm(_groups(groups, widths[0]), widths[0])
         self.leave = nn.Conv2d(widths[0], pixels, 3, padding=1, rng=rng)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        _begin_at_zero(self.leave)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """The network's output for the images x_t at the times t, of the classes y."""
@@ -255,17 +263,22 @@ class UNet(nn.Module):
         sizes = []
         for k, stage in enumerate(self.down):
             x = stage(x, e, skips)
-            if k < len(self.halve):
+            if k < len(self.shrink):
                 sizes.append(x.shape[2:])
-                x = self.halve[k](x)
+                x = self.shrink[k](x)
         x = self.middle(x, e)
         for k, stage in enumerate(self.up):
             if k:
                 h, w = sizes.pop()
-                x = self.double[k - 1](F.interpolate(x, scale_factor=2)[:, :, :h, :w])
+                x = self.grow[k - 1](F.interpolate(x, scale_factor=2)[:, :, :h, :w])
             x = stage(x, e, skips, given=True)
         x = self.leave(F.silu(self.norm(x)))
         return F.pixel_shuffle(x, p)[:, :, :height, :width] if p > 1 else x
+
+
+def _begin_at_zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def _groups(groups: int, channels: int) -> int:
