@@ -7,7 +7,8 @@
 - *Fréchet distance*: all samples against all real images in the 64 features. *Floor*: two random halves of the real
   images, mean of 20 splits. *Ratio*: one over the other. As the floor compares fewer images than the distance it has
   more of the bias that few samples bring; so beside it stands the *ratio, equal sizes*, in which samples and real
-  images are as many as in a half: that one is 1 for perfect samples.
+  images are as many as in a half: that one is 1 for perfect samples drawn at random. (Much of both is how often each
+  digit came; samples of which each digit was asked for equally often are spared that, and may fall below 1.)
 - *precision, recall, density, coverage*: k = 3 in the features, samples against equally many real images.
 - *MMD² p-value*: 199 permutations, features, samples against equally many real images. 0.005 is the least that can be.
 """

@@ -61,8 +61,8 @@ def augment(images: np.ndarray, rng: Generator) -> np.ndarray:
     rows, columns = np.meshgrid((np.arange(h) + 0.5) * 2 / h - 1, (np.arange(w) + 0.5) * 2 / w - 1, indexing="ij")
     u = A @ np.stack([rows.ravel(), columns.ravel()]) + np.stack([by, bx], 1)[:, :, None]  # (N, 2, H·W)
     y, x = (u[:, 0] + 1) * h / 2 - 0.5, (u[:, 1] + 1) * w / 2 - 0.5
-    padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    y, x = np.clip(y + 1, 0, h + 0.999), np.clip(x + 1, 0, w + 0.999)
+    padded = np.pad(images, ((0, 0), (0, 0), (1, 2), (1, 2)))
+    y, x = np.clip(y + 1, 0, h + 1), np.clip(x + 1, 0, w + 1)
     i, j = y.astype(int), x.astype(int)
     dy, dx = (y - i)[:, None], (x - j)[:, None]
     each = np.arange(n)[:, None]
