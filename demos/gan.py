@@ -318,7 +318,7 @@ tg.viz.save_rows(
 
 # %%
 verdict = tg.metrics.judge_samples(samples, train.images, labels=labels)
-tg.viz.save_rows(out / "gan.png", {f"step {film.at[k]:,}": film.frames[k][:10] for k in shown[2:]})
+tg.viz.save_rows(out / "gan.png", {f"step {film.at[k]:,}": film.frames[k][:10] for k in shown[-6:]})
 results = {
     "discriminator on the line: mean |D − D*|": off_by,
     "its loss, last batch": value.item(),

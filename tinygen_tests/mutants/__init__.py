@@ -5,6 +5,7 @@ file of its family. :mod:`tinygen_tests.mutants.runner` applies them, one at a t
 """
 
 from tinygen_tests.mutants import (
+    adversarial,
     autograd,
     convolution,
     dtypes,
@@ -32,6 +33,7 @@ FAMILIES: dict[str, list[Mutant]] = {
     "optimizers": optimizers.MUTANTS,
     "randomness": randomness.MUTANTS,
     "files": files.MUTANTS,
+    "adversarial": adversarial.MUTANTS,
 }
 
 MUTANTS: list[Mutant] = [mutant for family in FAMILIES.values() for mutant in family]
