@@ -2,6 +2,7 @@
 
 from tinygen.metrics.classes import ClassReport, class_report
 from tinygen.metrics.classifier import DigitClassifier, about_classifier, digit_classifier
+from tinygen.metrics.copying import Copying, copying
 from tinygen.metrics.frechet import frechet_between, frechet_distance, frechet_floor
 from tinygen.metrics.judge import judge_samples
 from tinygen.metrics.likelihood import LikelihoodEstimate, importance_log_likelihood, iwae_bound

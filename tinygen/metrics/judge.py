@@ -4,13 +4,16 @@
 
 - *confident*: the share of samples to which the classifier gives a class with p ≥ 0.9; the same of real images beside.
 - *smallest, largest class share*: of all samples, by the likeliest class.
-- *Fréchet distance*: all samples against all real images in the 64 features. *Floor*: two random halves of the real
-  images, mean of 20 splits. *Ratio*: one over the other. As the floor compares fewer images than the distance it has
-  more of the bias that few samples bring; so beside it stands the *ratio, equal sizes*, in which samples and real
-  images are as many as in a half: that one is 1 for perfect samples drawn at random. (Much of both is how often each
-  digit came; samples of which each digit was asked for equally often are spared that, and may fall below 1.)
+- *Fréchet distance*: all samples against all real images in the 64 features. *Floor*: two disjoint random parts of the
+  real images, each a half of them or, where that is more, as many as there are samples; mean of 20 splits. *Ratio*: one
+  over the other. As the floor compares fewer images than the distance it has more of the bias that few samples bring;
+  so beside it stands the *ratio, equal sizes*, in which samples and real images are as many as in a part of the floor:
+  that one is 1 for perfect samples drawn at random. (Much of both is how often each digit came; samples of which each
+  digit was asked for equally often are spared that, and may fall below 1.)
 - *precision, recall, density, coverage*: k = 3 in the features, samples against equally many real images.
 - *MMD² p-value*: 199 permutations, features, samples against equally many real images. 0.005 is the least that can be.
+- *nearer than held-out*, where held-out images are given: c of :func:`copying`, in pixels; ½ for new images, 1 for
+  copies.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 
 from tinygen.metrics.classes import class_report
 from tinygen.metrics.classifier import DigitClassifier, digit_classifier
+from tinygen.metrics.copying import copying
 from tinygen.metrics.frechet import frechet_between, frechet_distance, frechet_floor
 from tinygen.metrics.manifold import precision_recall
 from tinygen.metrics.mmd import mmd_test
@@ -37,6 +41,7 @@ def judge_samples(
     labels: Any = None,
     classifier: DigitClassifier | None = None,
     rng: Generator | None = None,
+    held_out: Any = None,
 ) -> dict[str, float]:
     """All figures of the protocol above for a model's samples, by name, in the order of a demo's closing table.
 
@@ -47,11 +52,12 @@ def judge_samples(
         classifier: what judges; the shipped one for that size where omitted.
         rng: splits the real images and shuffles the test; ``Generator(0)`` where omitted, so that equal samples get
             equal figures.
+        held_out: real images that the model was not trained on; adds "nearer than held-out".
 
     Returns:
         "confident", "confident, real images", "smallest class share", "largest class share",
         ["wanted class shown",] "Fréchet distance", "Fréchet floor", "Fréchet ratio", "Fréchet ratio, equal sizes",
-        "precision", "recall", "density", "coverage", "MMD²", "MMD² p-value".
+        "precision", "recall", "density", "coverage", "MMD²", "MMD² p-value"[, "nearer than held-out"].
 
     Raises:
         ValueError: the images are of a size that no shipped classifier knows, differ in size, or are too few.
@@ -96,4 +102,5 @@ def judge_samples(
         "coverage": near.coverage,
         "MMD²": test.mmd2,
         "MMD² p-value": test.p_value,
+        **({} if held_out is None else {"nearer than held-out": copying(samples, real, held_out).share}),
     }

@@ -72,6 +72,15 @@ def test_each_figure_is_what_its_own_function_gives(real, held_out):
     assert found["Fréchet ratio, equal sizes"] == pytest.approx(between, rel=0.3)
 
 
+def test_copies_are_found_out_where_there_are_held_out_images(real, held_out):
+    copies = judge_samples(real[:100], real, held_out=held_out.images)
+    assert copies["nearer than held-out"] == 1
+    assert list(copies) == [*NAMES, "nearer than held-out"]
+    share = metrics.copying(held_out.images[:100], real, held_out.images[100:]).share
+    assert judge_samples(held_out.images[:100], real, held_out=held_out.images[100:])["nearer than held-out"] == share
+    assert 0.4 < share < 0.6
+
+
 def test_the_floor_is_half_against_half_where_there_are_samples_enough(real):
     found = judge_samples(np.concatenate([real[:700], real[:300]]), real)
     features = metrics.digit_classifier().features(real)

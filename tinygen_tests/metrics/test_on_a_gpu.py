@@ -25,6 +25,7 @@ FIGURES = {
     "parzen_log_likelihood": lambda a, b: metrics.parzen_log_likelihood(a, b[:10], b[10:]),
     "importance_log_likelihood": lambda a, b: metrics.importance_log_likelihood(a),
     "iwae_bound": lambda a, b: tuple(metrics.iwae_bound(a, k=4).tolist()),
+    "copying": lambda a, b: metrics.copying(a, b[:10], b[10:]),
     "class_report": lambda a, b: metrics.class_report(a / a.sum(1, keepdim=True), 0.3).confident,
 }
 
