@@ -8,6 +8,7 @@ imported by the first picture and not by ``import tinygen``.
 from tinygen.viz.animation import save_gif
 from tinygen.viz.curves import save_curves
 from tinygen.viz.distributions import save_bars, save_histogram
+from tinygen.viz.fields import save_fields
 from tinygen.viz.graph import computation_graph, save_graph
 from tinygen.viz.grids import make_grid, save_grid, save_rows
 from tinygen.viz.latent import principal_axes, save_latent_map, save_manifold
@@ -18,6 +19,7 @@ __all__ = [
     "principal_axes",
     "save_bars",
     "save_curves",
+    "save_fields",
     "save_gif",
     "save_graph",
     "save_grid",

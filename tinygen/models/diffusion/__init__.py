@@ -2,7 +2,7 @@
 
 from tinygen.models.diffusion.ddpm import DDPM, guided
 from tinygen.models.diffusion.editing import inpaint, interpolate, noising_chain
-from tinygen.models.diffusion.likelihood import bits_per_dimension, discretised_gaussian
+from tinygen.models.diffusion.likelihood import best_deviation, bits_per_dimension, discretised_gaussian
 from tinygen.models.diffusion.losses import LOSSES, loss_weights
 from tinygen.models.diffusion.mlp import MLPDenoiser
 from tinygen.models.diffusion.samplers import DDIMSampler, DDPMSampler, Sampler

@@ -64,7 +64,7 @@ def interpolate(
 
     Args:
         a, b: two images, (C, H, W), in the model's value_range.
-        t: a step of the sampler's chain.
+        t: a step of the sampler's chain, or 0.
         n: how many, ≥ 2.
         y, guidance, sampler, rng: as in :meth:`DDPM.sample`. The noise of all steps is the same for all n, too.
 
@@ -72,14 +72,15 @@ def interpolate(
         (n, C, H, W).
 
     Raises:
-        ValueError: n < 2, t is not a step of the sampler's chain, or the shapes do not fit.
+        ValueError: n < 2, t is neither 0 nor a step of the sampler's chain, or the shapes do not fit.
 
     Source: Ho et al. (2020), section 4.3, figure 8.
     """
     if n < 2:
         raise ValueError(f"interpolate: expected n ≥ 2 images, got {n}")
     sampler = model.sampler() if sampler is None else sampler
-    sampler.previous(t)
+    if t > 0:
+        sampler.previous(t)
     ends = model.encode(a.unsqueeze(0)), model.encode(b.unsqueeze(0))
     λ = linspace(0, 1, n, dtype=a.dtype, device=a.device).reshape(-1, *[1] * a.ndim)
     ε = randn_like(ends[0], rng=rng)
