@@ -36,9 +36,10 @@ def test_equal_covariances_leave_the_distance_of_the_means():
 
 
 def test_a_cloud_is_at_no_distance_from_itself_in_any_order():
-    a = cloud(1)
-    assert 0 <= frechet_distance(a, a) < 1e-11
-    assert 0 <= frechet_distance(a, a[::-1]) < 1e-11
+    for seed in range(20):  # rounding alone would leave some of them below 0
+        a = cloud(seed)
+        assert 0 <= frechet_distance(a, a) < 1e-11
+        assert 0 <= frechet_distance(a, a[::-1]) < 1e-11
 
 
 def test_diagonal_gaussians():
@@ -105,6 +106,11 @@ def test_frechet_between_draws_that_many_of_each():
     a, b = cloud(6, n=30), cloud(7, n=25)
     assert frechet_between(a, b[:25], 25, repeats=1) != frechet_distance(a, b)
     assert frechet_between(a[:25], b, 25, repeats=2) == pytest.approx(frechet_distance(a[:25], b), rel=1e-9)
+    one_apart = np.concatenate([b, b[:1] + 1000])
+    draws = [frechet_between(a, one_apart, 13, repeats=1, rng=tg.Generator(seed)) for seed in range(10)]
+    assert min(draws) < 100 < max(draws), "always the same of b are drawn"
+    draws = [frechet_between(one_apart, a, 13, repeats=1, rng=tg.Generator(seed)) for seed in range(10)]
+    assert min(draws) < 100 < max(draws), "always the same of a are drawn"
     fixed = [frechet_between(a, b, 10, rng=tg.Generator(3)) for _ in range(2)]
     assert fixed[0] == fixed[1]
 

@@ -74,6 +74,7 @@ def test_coinciding_points_count_as_neighbours():
     inside = precision_recall(x, x.copy())
     assert inside[:2] == (1, 1)
     assert precision_recall(x, x + 0.1)[:2] == (0, 0)
+    assert precision_recall(x[:4], x[:4].copy())[:2] == (1, 1)
 
 
 def test_errors_say_what_is_needed():
