@@ -34,7 +34,7 @@ args = common.options("gan", steps=3600, batch_size=64, add=own_options)
 if args.digit is not None and args.unconditional:
     raise common.UserError("--class D asks for labels, --unconditional for none")
 train, test = common.load_data(args)
-critic_steps = 3 if args.loss == "wasserstein" else 1
+critic_steps = 2 if args.loss == "wasserstein" else 1
 if args.batch_size * critic_steps > len(train):
     raise common.UserError(f"--batch-size {args.batch_size}: {critic_steps} critic steps need as many batches, and "
                            f"there are only {len(train):,} examples")
@@ -101,6 +101,7 @@ run = common.run(
     },
     config={"loss": args.loss, "classes": classes},
 )
+
 # %% [markdown]
 # ## What the discriminator finds
 #
@@ -147,24 +148,38 @@ tg.viz.save_curves(
 # %% [markdown]
 # ## How the generator fails
 #
-# Eight Gaussians on a ring. Once with the loss as in the paper, and once with a penalty on D's slope on the data (R1).
-# Without it D grows steep, G chases whatever D has not caught yet, and modes are lost or smeared on the way; with it
-# both come to rest. What is drawn is the average of G over its last steps (EMA), coloured ground is D.
+# Eight Gaussians on a ring, and three games of 2,000 steps:
+#
+# - the loss as the first paper plays it, with Adam as it comes (β₁ = 0.9): D soon tells all fakes, its slope at them is
+#   0 (the loss saturates), and G, pushed on by old momentum, is lost;
+# - the generator's loss turned round (non-saturating) and β₁ = 0.5: it learns, but D grows steep, G chases whatever D
+#   has not caught yet, and neither comes to rest;
+# - the same with a penalty on D's slope on the data (R1): D flattens as G comes near, and both settle.
+#
+# Points are drawn by the average of G over its last steps (EMA); the ground is D, blue for real.
 
 
 # %%
-def play(r1: float) -> tuple[game.GAN, tg.optim.EMA, tg.Generator]:
-    """One game on the ring, 128 points a step, both sides slower and slower: the two, the average of G, the noise."""
+eight, σ = ring(8), 0.02
+GAMES = {
+    "minimax, β₁ = 0.9": {"loss": "minimax", "betas": (0.9, 0.999), "lr": 1e-3},
+    "non-saturating, β₁ = 0.5": {"loss": "non-saturating", "betas": (0.5, 0.99), "lr": 5e-3},
+    "the same, with R1": {"loss": "non-saturating", "r1": 0.03, "betas": (0.5, 0.99), "lr": 5e-3},
+}
+
+
+def play(loss: str, lr: float, betas: tuple[float, float], r1: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """One game on the ring, 128 points a step: 2,500 points of G, and what D says on an 80 × 80 lattice."""
     draw, z = tg.Generator(args.seed + 1), tg.Generator(args.seed + 1, device=args.device)
     player = game.GAN(
         game.DenseGenerator((2,), 16, (128, 128), bounded=False, rng=draw),
         game.DenseDiscriminator((2,), (128, 128), rng=draw),
-        "non-saturating" if r1 else "minimax",
+        loss,
         r1=r1,
         data_range=None,
     ).to(args.device)
     sides = player.discriminator, player.generator
-    adams = [tg.optim.Adam(side.parameters(), lr=2e-3, betas=(0.5, 0.99)) for side in sides]
+    adams = [tg.optim.Adam(side.parameters(), lr=lr, betas=betas) for side in sides]
     steps = min(args.steps, 2000)
     slower = [tg.optim.lr_scheduler.LinearLR(adam, 1.0, 0.05, total_iters=steps) for adam in adams]
     average = tg.optim.EMA(player.generator, 0.995)
@@ -174,34 +189,29 @@ def play(r1: float) -> tuple[game.GAN, tg.optim.EMA, tg.Generator]:
         average.update()
         for schedule in slower:
             schedule.step()
-    return player, average, z
-
-
-eight = ring(8)
-σ = 0.02
-figure = new_figure(11, 4)
-coverage = {}
-panels = {"the data": None, "minimax": 0.0, "non-saturating, R1": 0.1}
-for i, (name, r1) in enumerate(panels.items()):
-    print(f"  the ring of eight: {name}", flush=True)
-    axes = figure.add_subplot(1, 3, i + 1)
-    plain_axes(axes, title=name, grid="")
-    if r1 is None:
-        points = eight.sample(2500, toy)
-    else:
-        player, average, z = play(r1)
-        with average.apply():
-            points = player.sample(2500, rng=z).numpy()
+    with average.apply(), tg.no_grad():
         ticks = np.linspace(-2.6, 2.6, 80, dtype=np.float32)
-        plane = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)
-        with tg.no_grad():
-            ground = player.loss.score(player.discriminator(tg.tensor(plane, device=args.device))).numpy()
-        axes.imshow(ground.reshape(80, 80), extent=(-2.6, 2.6, -2.6, 2.6), origin="lower", cmap="RdBu", vmin=0, vmax=1,
-                    alpha=0.5)
+        plane = tg.tensor(np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2), device=args.device)
+        ground = player.loss.score(player.discriminator(plane))
+        return player.sample(2500, rng=z).numpy(), ground.reshape(80, 80).numpy()
+
+
+figure = new_figure(11, 4.2)
+coverage = {}
+for i, (name, settings) in enumerate(GAMES.items()):
+    print(f"  eight Gaussians: {name}", flush=True)
+    points, ground = play(**settings)
     seen = coverage[name] = game.mode_coverage(points, eight.modes, σ)
-    axes.scatter(*points.T, s=2, color=PALETTE[0] if r1 is None else "black", linewidths=0)
-    axes.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal",
-             xlabel=f"{seen.covered} of 8 modes, {100 * seen.high_quality:.0f} % within 3σ")
+    axes = figure.add_subplot(1, 3, i + 1)
+    plain_axes(axes, f"{seen.covered} of 8 modes, {100 * seen.high_quality:.0f} % within 3σ", title=name, grid="")
+    extent = (-2.6, 2.6, -2.6, 2.6)
+    axes.imshow(ground, extent=extent, origin="lower", cmap="RdBu", vmin=0, vmax=1, alpha=0.5)
+    axes.scatter(*eight.modes.T, s=60, facecolors="none", edgecolors=PALETTE[1], linewidths=1.2)
+    inside = np.abs(points).max(1) < 2.6
+    axes.scatter(*points[inside].T, s=2, color="black", linewidths=0)
+    if not inside.all():
+        axes.text(0, 0, f"{(~inside).sum():,} points outside", ha="center", fontsize=10)
+    axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
 save_figure(out / "ring.png", figure)
 
 # %% [markdown]
@@ -323,8 +333,8 @@ results = {
     "discriminator on the line: mean |D − D*|": off_by,
     "its loss, last batch": value.item(),
     "ln 4 − 2·JS": math.log(4) - 2 * js,
-    **{f"ring, {name}: modes": c.covered for name, c in coverage.items()},
-    **{f"ring, {name}: within 3σ": c.high_quality for name, c in coverage.items()},
+    **{f"ring of 8, {name}: modes": c.covered for name, c in coverage.items()},
+    **{f"ring of 8, {name}: within 3σ": c.high_quality for name, c in coverage.items()},
     "D(x), last 100 steps": float(np.mean([entry["d_real"] for entry in log[-100:]])),
     "D(G(z)), last 100 steps": float(np.mean([entry["d_fake"] for entry in log[-100:]])),
     "distance to nearest training image": float(distance.mean()),

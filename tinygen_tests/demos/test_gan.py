@@ -27,13 +27,12 @@ def test_a_quick_run_draws_every_picture_and_reports_every_figure(tmp_path, caps
     assert expected <= made
     assert all((tmp_path / name).stat().st_size for name in expected)
     results = json.loads((tmp_path / "results.json").read_text())
-    for name in ("confident", "Fréchet distance", "wanted class shown", "ring, the data: modes"):
+    for name in ("confident", "Fréchet distance", "wanted class shown", "ring of 8, the same, with R1: modes"):
         assert name in results
-    assert results["ring, the data: modes"] == 8
     line = read_log(tmp_path / "log.jsonl")[0]
     assert {"loss_d", "loss_g", "d_real", "d_fake", "penalty"} <= set(line)
     out = capsys.readouterr().out
-    assert out.index("gan  ") < out.index("the ring of eight") < out.index("confident")
+    assert out.index("gan  ") < out.index("eight Gaussians") < out.index("confident")
 
 
 def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, capsys):
@@ -78,7 +77,7 @@ def stop_after(step, run):
     (["--class", "10"], "argument --class: invalid choice"),
     (["--class", "3", "--unconditional"], "--class D asks for labels, --unconditional for none"),
     (["--loss", "vanilla"], "argument --loss: invalid choice: 'vanilla'"),
-    (["--loss", "wasserstein", "--batch-size", "900"], "--batch-size 900: 3 critic steps need as many batches"),
+    (["--loss", "wasserstein", "--batch-size", "900"], "--batch-size 900: 2 critic steps need as many batches"),
 ])
 def test_wrong_words_are_one_line(tmp_path, capsys, words, message):
     with pytest.raises(SystemExit) as caught:
