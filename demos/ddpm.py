@@ -8,8 +8,8 @@
 #
 #     x_t = √ᾱ_t·x₀ + √(1 − ᾱ_t)·ε,   ε ~ N(0, I),        L = E ‖target − network(x_t, t, y)‖²
 #
-# The target is the noise ε, the image x₀, or v = √ᾱ_t·ε − √(1 − ᾱ_t)·x₀, which is both: x₀ where the noise is strong
-# and −ε … where it is weak. From pure noise x_T the steps back lead to a new image.
+# The target is the noise ε, the image x₀, or v = √ᾱ_t·ε − √(1 − ᾱ_t)·x₀, which is both: the noise while there is little
+# of it, the image (with a minus) when there is little else. From pure noise x_T the steps back lead to a new image.
 
 # %%
 import numpy as np
@@ -67,8 +67,18 @@ flat = tg.models.DDPM(
     tg.models.MLPDenoiser(2, width=64, depth=3, rng=rng), (2,), tg.models.NoiseSchedule.cosine(T), target="v",
     decay=0.995, value_range=None,
 )
+
+
+def moons(n: int, rng: tg.Generator) -> tg.Tensor:
+    """n points of two moons, moved and stretched to mean 0 and to about the size of the noise."""
+    points = tg.data.toy("moons", n, rng, std=0.07).x - np.array([0.5, 0.25], np.float32)
+    return tg.tensor(1.2 * points, device=args.device)
+
+
 models = tg.nn.ModuleDict({"digits": model, "points": flat}).to(args.device)
-adam = tg.optim.Adam(models.parameters(), lr=2e-3, betas=(0.9, 0.99))
+adam = tg.optim.Adam(
+    [{"params": model.parameters(), "lr": 2e-3}, {"params": flat.parameters(), "lr": 8e-3}], betas=(0.9, 0.99)
+)
 # Rising for fifty steps, then falling like half a cosine.
 pace = tg.optim.lr_scheduler.LambdaLR(
     adam, lambda k: min(1, (k + 1) / 50) * (0.02 + 0.49 * (1 + np.cos(np.pi * min(1, k / args.steps))))
@@ -97,8 +107,7 @@ batches = loader.forever()
 for step in run:
     x, y = next(batches)
     terms = model.training_step(x, y, rng=noise)
-    points = tg.tensor(tg.data.toy("moons", 128, rng).x * 0.8, device=args.device)
-    beside = flat.training_step(points, rng=noise)
+    beside = flat.training_step(moons(256, rng), rng=noise)
     adam.zero_grad()
     (terms["loss"] + beside["loss"]).backward()
     adam.step()
@@ -126,29 +135,40 @@ tg.viz.save_curves(
 # %% [markdown]
 # ## The way to noise, and the way back
 #
-# A real digit of each class is noised step by step; new ones come out of the noise, with x̂₀ beneath them: what the
-# network would say the image is, at that moment. `chain.gif` is both ways in one film.
+# A real digit of each class is noised step by step; new ones come out of other noise, with x̂₀ beneath them: what the
+# network takes the image to be, at that moment. `chain.gif` is both ways in one film.
+
 
 # %%
-typical = unseen[[int(np.flatnonzero(test.labels == d)[0]) for d in range(10)]]
+def typical_of(d: int) -> int:
+    """The unseen image of digit d that is nearest to the mean of its kind."""
+    at = np.flatnonzero(test.labels == d)
+    points = test.images[at].reshape(len(at), -1)
+    return int(at[np.argmin(((points - points.mean(0)) ** 2).sum(1))])
+
+
+typical = unseen[[typical_of(d) for d in range(10)]]
 FRAMES = 40
 there = list(diffusion.noising_chain(model.schedule, model.encode(typical), FRAMES, rng=fresh(2)))
 walk = model.sampler(tg.models.DDPMSampler, 10 if args.quick else FRAMES)
 with tg.no_grad():
-    back = list(model.chain(10, y=digits, sampler=walk, rng=fresh(3)))
-frames = [x for _, x in there] + [x for _, x, _ in back]
+    x_T = tg.randn(10, *shape, rng=fresh(3), device=args.device)
+    walked = list(model.chain(10, y=digits, sampler=walk, rng=fresh(4), x_T=x_T))
+back = [(T, x_T), *((t, x) for t, x, _ in walked)]
+guesses = [x0 for _, _, x0 in walked]  # what each of them was taken for, but the last, which is the image
+frames = [x for _, x in there + back]
 tg.viz.save_gif(
     out / "chain.gif",
     [tg.viz.make_grid(model.decode(x), nrow=5, padding=1, pad_value=0.5) for x in frames],
     duration_ms=80, scale=6 if small else 2, hold_last=2000,
-    captions=[f"noising, t = {t}" for t, _ in there] + [f"denoising, t = {t}" for t, _, _ in back],
+    captions=[f"noising, t = {t}" for t, _ in there] + [f"denoising, t = {t}" for t, _ in back],
 )  # fmt: skip
-stops = np.linspace(0, len(there) - 1, 6).round().astype(int)
-returns = np.linspace(0, len(back) - 1, 6).round().astype(int)
-rows = {f"noised, t = {there[k][0]}": there[k][1] for k in stops}
-for k in returns:
-    t, x, x0 = back[k]
-    rows |= {f"denoised, t = {t}": x, f"x̂₀ from t = {([T] + [p for p, _, _ in back])[k]}": x0}
+rows = {f"noised, t = {there[k][0]}": there[k][1] for k in np.linspace(0, len(there) - 1, 6).round().astype(int)}
+for k in np.linspace(0, len(guesses), 6).round().astype(int):
+    t, x = back[k]
+    rows[f"denoised, t = {t}"] = x
+    if t > 0:
+        rows[f"x̂₀ at t = {t}"] = guesses[k]
 tg.viz.save_rows(out / "chain.png", {name: model.decode(x) for name, x in rows.items()},
                  title="To noise, and back from other noise")
 
@@ -161,19 +181,17 @@ tg.viz.save_rows(out / "chain.png", {name: model.decode(x) for name, x in rows.i
 # %%
 steps = 10 if args.quick else 50
 ancestral = model.sampler(tg.models.DDPMSampler, steps)
-many = 100 if args.quick else 1000
-classes = tg.tensor(np.arange(many) % 10, device=args.device)
-drawn = model.sample(many, y=classes, sampler=ancestral, rng=fresh(4))
-by_class = [int(10 * k + d) for d in range(10) for k in range(10)]
-tg.viz.save_grid(out / "samples.png", drawn[by_class], ncols=10, title="Digits out of noise, a class in each row")
+by_row = tg.tensor(np.repeat(np.arange(10), 10), device=args.device)
+hundred = model.sample(100, y=by_row, sampler=ancestral, rng=fresh(5))
+tg.viz.save_grid(out / "samples.png", hundred, ncols=10, title="Digits out of noise, a class in each row")
 tg.viz.save_rows(
     out / "guidance.png",
-    {"no class": model.sample(10, sampler=quickly, rng=fresh(5))}
-    | {f"w = {w}": model.sample(10, y=digits, guidance=w, sampler=quickly, rng=fresh(5)) for w in (0, 1, 3, 8)},
+    {"no class": model.sample(10, sampler=quickly, rng=fresh(6))}
+    | {f"w = {w}": model.sample(10, y=digits, guidance=w, sampler=quickly, rng=fresh(6)) for w in (0, 1, 3, 8)},
     title="Classifier-free guidance, from the same noise",
 )
 if args.wanted is not None:
-    page = model.sample(64, y=args.wanted, guidance=args.guidance, sampler=ancestral, rng=fresh(6))
+    page = model.sample(64, y=args.wanted, guidance=args.guidance, sampler=ancestral, rng=fresh(7))
     tg.viz.save_grid(out / f"class_{args.wanted}.png", page, ncols=16,
                      title=f"The digit {args.wanted}, guidance w = {args.guidance:g}")
 
@@ -184,13 +202,12 @@ if args.wanted is not None:
 # And a digit of which only the upper half is known is completed, several times, in several ways.
 
 # %%
-chosen = [int(np.flatnonzero(test.labels == d)[1]) for d in (3, 5)]
-a, b = unseen[chosen]
-middle = [ancestral.steps[-max(1, int(len(ancestral.steps) * part))] for part in (0.25, 0.5, 0.75)]
+a, b = typical[3], typical[6]
+middle = [ancestral.steps[-max(1, round(len(ancestral.steps) * part))] for part in (0.2, 0.35, 0.5)]
 tg.viz.save_rows(
     out / "interpolation.png",
-    {"faded": diffusion.interpolate(model, a, b, 0, rng=fresh(7))}
-    | {f"t = {t}": diffusion.interpolate(model, a, b, t, sampler=ancestral, rng=fresh(7)) for t in sorted(middle)},
+    {"faded": diffusion.interpolate(model, a, b, 0, rng=fresh(8))}
+    | {f"t = {t}": diffusion.interpolate(model, a, b, t, sampler=ancestral, rng=fresh(8)) for t in middle},
     title="Between two unseen digits, mixed at step t",
 )
 upper = np.zeros(shape, bool)
@@ -201,7 +218,7 @@ holes = {"known": halves}
 mended = model.sampler(tg.models.DDPMSampler, 10 if args.quick else 40)
 for k in range(3):
     holes[f"completed, {k + 1}"] = diffusion.inpaint(
-        model, halves, known, sampler=mended, resample=1 if args.quick else 3, rng=fresh(8 + k)
+        model, halves, known, sampler=mended, resample=1 if args.quick else 3, rng=fresh(9 + k)
     )
 tg.viz.save_rows(out / "inpainting.png", holes | {"the digit it was": typical},
                  title="The upper half is kept, the lower drawn")
@@ -213,24 +230,24 @@ tg.viz.save_rows(out / "inpainting.png", holes | {"the digit it was": typical},
 # Of points in the plane it can be drawn. Far out in time the arrows lead to the middle; nearer, to the two moons.
 
 # %%
-side = np.linspace(-2, 2, 21, dtype=np.float32)
+side = np.linspace(-2.3, 2.3, 21, dtype=np.float32)
 places = tg.tensor(np.stack(np.meshgrid(side, side), -1).reshape(-1, 2), device=args.device)
-moons = tg.tensor(tg.data.toy("moons", 600, tg.Generator(args.seed + 11)).x * 0.8, device=args.device)
+clean = moons(600, tg.Generator(args.seed + 12))
 panels = {}
 for t in (T // 2, T // 5, T // 20):
-    there_t = diffusion.add_noise(flat.schedule, moons, t, tg.randn_like(moons, rng=fresh(12)))
-    panels[f"score at t = {t}"] = {"points": there_t, "at": places, "arrows": flat.score(places, t)}
-few = flat.sampler(tg.models.DDPMSampler, steps)
-panels["drawn"] = {"points": flat.sample(1000, sampler=few, rng=fresh(13))}
-tg.viz.save_fields(out / "score.png", panels, limit=2.0, title="Noisy points, and the score that was learned there")
+    noisy = diffusion.add_noise(flat.schedule, clean, t, tg.randn_like(clean, rng=fresh(13)))
+    panels[f"score at t = {t}"] = {"points": noisy, "at": places, "arrows": flat.score(places, t)}
+panels["drawn from noise"] = {"points": flat.sample(1000, sampler=flat.sampler(steps=steps), rng=fresh(14))}
+tg.viz.save_fields(out / "score.png", panels, limit=2.4, title="Noisy points, and the score that was learned there")
 
 # %% [markdown]
 # ## What came out
 #
-# The samples' figures are those of `tg.metrics.judge_samples`: 1,000 digits, a hundred of each class, no guidance.
-# *Nearest training image* is the median distance to it: a model that copied what it has seen would have less than
-# unseen digits have. *Bits per dimension* is the bound on −log₂ p(x | y) of unseen digits, per pixel; the bundled
-# digits have 17 grey levels, so that log₂ 17 = 4.09 is what knowing nothing costs (8 for MNIST's 256).
+# The samples' figures are those of `tg.metrics.judge_samples`: 1,000 digits, each class asked for as often as the
+# training data have it (drawn from their labels), no guidance, 50 ancestral steps. *Nearest training image* is the
+# median distance to it: a model that copied what it has seen would have less than unseen digits have. *Bits per
+# dimension* is the bound on −log₂ p(x | y) of unseen digits, per pixel; the bundled digits have 17 grey levels, so that
+# log₂ 17 = 4.09 is what knowing nothing costs (8 for MNIST's 256).
 
 
 # %%
@@ -241,13 +258,17 @@ def nearest(images: tg.Tensor) -> float:
     return float(np.median(np.sqrt(np.maximum(squares.min(1), 0))))
 
 
+many = 100 if args.quick else 1000
+pick = tg.randint(len(train), (many,), rng=tg.Generator(args.seed + 15)).numpy()
+classes = tg.tensor(train.labels[pick].astype(np.int64), device=args.device)
+drawn = model.sample(many, y=classes, sampler=ancestral, rng=fresh(16))
 some = unseen[: 50 if args.quick else 300]
 their = tg.tensor(test.labels[: len(some)].astype(np.int64), device=args.device)
 levels = 17 if small else 256
 few_seen = seen[:300], tg.tensor(train.labels[:300].astype(np.int64), device=args.device)
-σ = diffusion.best_deviation(model, *few_seen, rng=fresh(14))
+σ = diffusion.best_deviation(model, *few_seen, rng=fresh(17))
 bits = diffusion.bits_per_dimension(
-    model, some, their, levels=levels, passes=2 if args.quick else 20, deviation=σ, rng=fresh(15)
+    model, some, their, levels=levels, passes=2 if args.quick else 20, deviation=σ, rng=fresh(18)
 )
 results = {
     **tg.metrics.judge_samples(drawn, seen, labels=classes),

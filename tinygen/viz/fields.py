@@ -75,7 +75,7 @@ def save_fields(
 def _shades(length: np.ndarray) -> tuple[float, float]:
     """The logarithms that are drawn white and black; nothing is drawn so light that it could not be seen."""
     low, high = float(np.log(length.min())), float(np.log(length.max()))
-    return low - max(0.6 * (high - low), 0.5), high + 1e-6
+    return low - max(1.5 * (high - low), 1.0), high + 1e-6
 
 
 def _read(name: str, panel: Mapping[str, Any]) -> dict[str, np.ndarray]:
