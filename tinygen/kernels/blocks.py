@@ -15,48 +15,79 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.backend import array_module
 from tinygen.kernels.threads import run
 
-_BLOCK = 1 << 19  # bytes of each array in a block: the few that a step touches fit into a second-level cache
+_BLOCK = 1 << 18  # bytes of each array in a block: the few that a step touches fit into a second-level cache
 _SMALL = 1 << 17  # bytes of an array that is not worth dividing
 
 
 def elementwise(f: Callable, *arrays: Any) -> Any:
-    """f(*arrays) for an f that computes each number of its result from the numbers in the same place.
+    """The y that f(y, *arrays) writes, for an f that computes each number of y from the numbers in the same place.
+
+    f works in place where it can: a result that it makes anew costs about as much as the arithmetic in it.
 
     Args:
-        f: a function of arrays of equal shapes that returns one such array.
+        f: writes into its first argument, an array with any contents, and returns nothing.
         arrays: of equal shapes. Those that lie in memory alike, without gaps, are walked through in the order of
             their memory; others are computed in one go.
 
     Returns:
-        The result, in the memory order of the arrays.
+        The result, with the dtype and in the memory order of the first array.
     """
     x = arrays[0]
+    y = array_module(x).empty_like(x)
     if x.ndim == 0:  # NumPy would hand f's steps scalars, not arrays
-        return f(*(a.reshape(1) for a in arrays)).reshape(())
-    if type(x) is not np.ndarray or x.nbytes <= _SMALL or any(a.strides != x.strides for a in arrays):
-        return f(*arrays)
-    order = sorted(range(x.ndim), key=lambda d: -x.strides[d])
-    if not x.transpose(order).flags.c_contiguous:
-        return f(*arrays)
-    y = along_first(f, *(a.transpose(order).reshape(-1) for a in arrays))
-    back = sorted(range(x.ndim), key=order.__getitem__)
-    return y.reshape([x.shape[d] for d in order]).transpose(back)
+        f(*(a.reshape(1) for a in (y, *arrays)))
+        return y
+    if type(x) is not np.ndarray or x.nbytes <= _SMALL:
+        f(y, *arrays)
+        return y
+    strides = x.strides
+    if y.strides != strides or any(a.strides != strides for a in arrays):
+        f(y, *arrays)
+        return y
+    order = sorted(range(x.ndim), key=lambda d: -strides[d])
+    flat = [a.transpose(order).reshape(-1) for a in (y, *arrays)]
+    step = _BLOCK // x.itemsize
+    run([lambda i=i: f(*(a[i : i + step] for a in flat)) for i in range(0, x.size, step)])  # type: ignore[misc]
+    return y
 
 
-def along_first(f: Callable, *arrays: Any) -> Any:
+def along_first_into(y: Any, f: Callable, *arrays: Any) -> Any:
+    """y, after f(y, *arrays) has written it, for an f that treats the slices along the first axis independently.
+
+    Args:
+        y: an array of first axis n.
+        f: writes into its first argument and returns nothing.
+        arrays: with first axes of length n, or of length 1: those are handed on whole.
+    """
+    n = len(y)
+    if type(y) is not np.ndarray or y.nbytes <= _SMALL or n < 2:
+        f(y, *arrays)
+        return y
+    step = max(1, _BLOCK * n // y.nbytes)
+
+    def work(part: slice) -> None:
+        f(y[part], *(a[part] if len(a) == n else a for a in arrays))
+
+    run([lambda i=i: work(slice(i, i + step)) for i in range(0, n, step)])  # type: ignore[misc]
+    return y
+
+
+def along_first(f: Callable, *arrays: Any, block: int | None = None) -> Any:
     """f(*arrays) for an f that treats the slices along the first axis independently of each other.
 
     Args:
         f: a function of arrays that returns an array, or a tuple of arrays, whose first axis is the arrays'.
         arrays: with first axes of one length n; arrays whose first axis has length 1 are handed on whole.
+        block: bytes of the largest array in a block, where f is not of several steps that share the cache.
     """
     n = max(len(a) for a in arrays)
     large = max(arrays, key=lambda a: a.nbytes)
     if type(large) is not np.ndarray or large.nbytes <= _SMALL or n < 2:
         return f(*arrays)
-    step = max(1, _BLOCK * n // large.nbytes)
+    step = max(1, (block or _BLOCK) * n // large.nbytes)
     lock = Lock()
     whole: list[np.ndarray] = []
     single = True

@@ -45,8 +45,9 @@ def erf(x: Any) -> Any:
     near = xp.minimum(size, 1)
     far = xp.clip(size, 1, _LAST)
     t_far = _rescale(far, 1.0, _LAST)
-    inside = x * _horner(_TAYLOR, near * near)
-    outside = xp.copysign(1 - xp.exp(-far * far) * _clenshaw(_far_coefficients(), t_far), x)
+    single = x.dtype.itemsize == 4
+    inside = x * _horner(_TAYLOR[:10] if single else _TAYLOR, near * near)
+    outside = xp.copysign(1 - xp.exp(-far * far) * _clenshaw(_far_coefficients(8 if single else 22), t_far), x)
     # A NaN compares false and passes through the second branch.
     return xp.where(size < 1, inside, xp.where(size >= _LAST, xp.copysign(xp.ones_like(x), x), outside))
 
@@ -83,7 +84,7 @@ def _series(f: Callable[[float], float], n: int) -> tuple[float, ...]:
 
 
 @cache
-def _far_coefficients() -> tuple[float, ...]:
+def _far_coefficients(n: int) -> tuple[float, ...]:
     low, high = ((v - _SHIFT) / (v + _SHIFT) for v in (1.0, _LAST))
 
     def scaled(t: float) -> float:
@@ -91,4 +92,4 @@ def _far_coefficients() -> tuple[float, ...]:
         x = _SHIFT * (1 + r) / (1 - r)
         return math.exp(x * x) * math.erfc(x)
 
-    return _series(scaled, 22)
+    return _series(scaled, n)

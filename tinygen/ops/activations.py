@@ -40,7 +40,8 @@ def _(g, y):
 @op
 def _where_positive(g, y):
     """g·[y > 0]: linear in g, so ∂/∂g is the same op; constant in y almost everywhere."""
-    return elementwise(lambda g, y: g * (y > 0), g, y)
+    xp = array_module(g)
+    return elementwise(lambda out, g, y: xp.multiply(g, y > 0, out=out), g, y)
 
 
 @_where_positive.vjp("g")
@@ -56,7 +57,12 @@ def leaky_relu(input, negative_slope=0.01):
     """
     xp = array_module(input)
     choose = xp.maximum if negative_slope <= 1 else xp.minimum
-    return elementwise(lambda x: choose(x, negative_slope * x), floating(input))
+
+    def block(y, x):
+        xp.multiply(x, negative_slope, out=y)
+        choose(x, y, out=y)
+
+    return elementwise(block, floating(input))
 
 
 @leaky_relu.vjp("input")
@@ -69,9 +75,12 @@ def _leaky(g, x, slope):
     """g·([x > 0] + s·[x ≤ 0]): linear in g, so ∂/∂g is the same op; constant in x almost everywhere."""
     xp = array_module(g)
 
-    def block(g, x):
+    def block(y, g, x):
+        # Without a choice between branches, which is slow: (1 − s)·[x > 0] + s would round 1.
         positive = x > 0
-        return g * (positive + xp.multiply(~positive, slope, dtype=g.dtype))
+        xp.multiply(~positive, slope, out=y)
+        y += positive
+        y *= g
 
     return elementwise(block, g, x)
 
@@ -91,7 +100,14 @@ def elu(input, alpha=1.0):
     Source: Clevert et al., *Fast and accurate deep network learning by exponential linear units* (2016), eq. 15.
     """
     xp = array_module(input)
-    return elementwise(lambda x: xp.maximum(x, 0) + alpha * xp.expm1(xp.minimum(x, 0)), floating(input))
+
+    def block(y, x):
+        xp.minimum(x, 0, out=y)
+        xp.expm1(y, out=y)
+        y *= alpha
+        y += xp.maximum(x, 0)
+
+    return elementwise(block, floating(input))
 
 
 @elu.vjp("input")
@@ -115,10 +131,12 @@ def softplus(input, beta=1, threshold=20):
     """
     xp = array_module(input)
 
-    def block(x):
+    def block(y, x):
         z = beta * x
-        tail = xp.log1p(xp.exp(xp.minimum(z, -z))) * (z <= threshold)
-        return (xp.maximum(z, 0) + tail) / beta
+        _log1p_exp_minus_abs(z, out=y)
+        y *= z <= threshold
+        y += xp.maximum(z, 0)
+        y /= beta
 
     return elementwise(block, floating(input))
 
@@ -133,7 +151,21 @@ def _(g, input, beta, threshold):
 def logsigmoid(input):
     """y = ln σ(x) = −ln(1 + e⁻ˣ), finite for every x.    ∂L/∂x = g·σ(−x), because (ln σ)′ = 1 − σ(x) = σ(−x)."""
     xp = array_module(input)
-    return elementwise(lambda x: xp.minimum(x, 0) - xp.log1p(xp.exp(xp.minimum(x, -x))), floating(input))
+
+    def block(y, x):
+        _log1p_exp_minus_abs(x, out=y)
+        xp.subtract(xp.minimum(x, 0), y, out=y)
+
+    return elementwise(block, floating(input))
+
+
+def _log1p_exp_minus_abs(x: Any, out: Any) -> None:
+    """ln(1 + e^(−|x|)) of a raw array, with −|x| = min(x, −x)."""
+    xp = array_module(x)
+    xp.negative(x, out=out)
+    xp.minimum(out, x, out=out)
+    xp.exp(out, out=out)
+    xp.log1p(out, out=out)
 
 
 @logsigmoid.vjp("input")
@@ -144,13 +176,16 @@ def _(g, input):
 # ------------------------------------------------------------------------------- x times a smooth gate
 
 # The forwards and first derivatives are formulas of several steps: elementwise (kernels/blocks.py) computes them block
-# after block, so that the steps in between stay in the cache.
+# after block, in place, so that the steps in between stay in the cache.
 
 
-def _sigmoid(x: Any) -> Any:
-    """σ(x) = 1/(1 + e⁻ˣ) of a raw array; where e⁻ˣ overflows to ∞, it is 0 as it should be."""
+def _exp_minus_plus_one(x: Any, out: Any) -> None:
+    """1 + e⁻ˣ = 1/σ(x) of a raw array; where it overflows, to ∞, σ(x) becomes 0 as it should."""
+    xp = array_module(x)
+    xp.negative(x, out=out)
     with np.errstate(over="ignore"):
-        return 1 / (1 + array_module(x).exp(-x))
+        xp.exp(out, out=out)
+    out += 1
 
 
 @op
@@ -161,7 +196,13 @@ def silu(input):
 
     Source: Elfwing et al., *Sigmoid-weighted linear units for neural network function approximation* (2018), eq. 5.
     """
-    return elementwise(lambda x: x * _sigmoid(x), floating(input))
+    xp = array_module(input)
+
+    def block(y, x):
+        _exp_minus_plus_one(x, out=y)
+        xp.divide(x, y, out=y)
+
+    return elementwise(block, floating(input))
 
 
 @silu.vjp("input")
@@ -176,9 +217,16 @@ def _silu_vjp(g, x):
     f″ = σ′·(1 + x(1 − σ)) + σ·(1 − σ − xσ′) = σ′·(2 + x(1 − 2σ)), with σ′ = σ(1 − σ).
     """
 
-    def block(g, x):
-        σ = _sigmoid(x)
-        return g * (σ * (1 + x * (1 - σ)))
+    xp = array_module(x)
+
+    def block(y, g, x):
+        e = xp.empty_like(x)
+        _exp_minus_plus_one(x, out=e)  # 1/σ
+        xp.divide(x, e, out=y)
+        xp.subtract(x, y, out=y)
+        y += 1
+        y /= e
+        y *= g
 
     return elementwise(block, g, x)
 
@@ -216,7 +264,14 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 def _gelu(input):
     """y = x·Φ(x).    ∂L/∂x = g·(Φ(x) + x·φ(x)). See gelu."""
     x = floating(input)
-    Φ = elementwise(lambda x: 0.5 * (1 + erf_kernel(math.sqrt(0.5) * x)), x)
+    xp = array_module(x)
+
+    def block(y, x):
+        xp.multiply(x, math.sqrt(0.5), out=y)
+        xp.add(erf_kernel(y), 1, out=y)
+        y *= 0.5
+
+    Φ = elementwise(block, x)
     return x * Φ, Φ
 
 
@@ -232,7 +287,17 @@ def _gelu_vjp(g, x, Φ):
     φ′ = −xφ, so f″ = φ + φ − x²φ = φ·(2 − x²).
     """
     xp = array_module(x)
-    return elementwise(lambda g, x, Φ: g * (Φ + x * (xp.exp(-0.5 * (x * x)) / math.sqrt(2 * math.pi))), g, x, Φ)
+
+    def block(y, g, x, Φ):
+        xp.multiply(x, x, out=y)
+        y *= -0.5
+        xp.exp(y, out=y)
+        y *= 1 / math.sqrt(2 * math.pi)  # φ
+        y *= x
+        y += Φ
+        y *= g
+
+    return elementwise(block, g, x, Φ)
 
 
 @_gelu_vjp.vjp("g")
@@ -251,13 +316,24 @@ _A = 2 * math.sqrt(2 / math.pi)
 _B = 3 * 0.044715 * _A
 
 
+def _v(x: Any) -> Any:
+    """v = x·(a + (b/3)·x²) of a raw array or a tensor."""
+    return x * (_A + _B / 3 * (x * x))
+
+
 @op
 def _gelu_tanh(input):
     """y = x·σ(v), v = a·x + (b/3)·x³, a = 2√(2/π), b = 3·0.044715·a.
 
     ∂L/∂x = g·σ·(1 + x(1 − σ)·v′), by the product rule, σ′ = σ(1 − σ), and v′ = a + b·x².
     """
-    return elementwise(lambda x: x * _sigmoid(x * (_A + _B / 3 * (x * x))), floating(input))
+    xp = array_module(input)
+
+    def block(y, x):
+        _exp_minus_plus_one(_v(x), out=y)
+        xp.divide(x, y, out=y)
+
+    return elementwise(block, floating(input))
 
 
 @_gelu_tanh.vjp("input")
@@ -272,9 +348,20 @@ def _gelu_tanh_vjp(g, x):
     f″ = σ(1 − σ)·(2v′ + x·v″ + x(1 − 2σ)·v′²), with v″ = 2bx.
     """
 
-    def block(g, x):
-        σ = _sigmoid(x * (_A + _B / 3 * (x * x)))
-        return g * (σ * (1 + x * (1 - σ) * (_A + _B * (x * x))))
+    xp = array_module(x)
+
+    def block(y, g, x):
+        σ = xp.empty_like(x)
+        _exp_minus_plus_one(_v(x), out=σ)
+        xp.reciprocal(σ, out=σ)
+        xp.multiply(x, x, out=y)
+        y *= _B
+        y += _A  # v′
+        y *= x
+        y *= 1 - σ
+        y += 1
+        y *= σ
+        y *= g
 
     return elementwise(block, g, x)
 
@@ -286,6 +373,6 @@ def _(G, x):
 
 @_gelu_tanh_vjp.vjp("x")
 def _(G, g, x):
-    σ = sigmoid(x * (_A + _B / 3 * (x * x)))
+    σ = sigmoid(_v(x))
     slope = _A + _B * (x * x)  # v′
     return G * g * (σ * (1 - σ) * (2 * slope + 2 * _B * (x * x) + x * (1 - 2 * σ) * (slope * slope)))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.backend import array_module, is_array
-from tinygen.kernels import blas
+from tinygen.kernels import blas, memory  # noqa: F401 - memory acts when it is imported
 from tinygen.op import op
 from tinygen.ops.elementwise import mul
 from tinygen.ops.indexing import getitem

@@ -35,16 +35,19 @@ normalization* (2016); Ulyanov et al., *Instance normalization* (2016); Wu & He,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tinygen.backend import array_module, float16, float32
 from tinygen.kernels.blocks import along_first
+from tinygen.kernels.channels import scaled_sum, sum_product
 from tinygen.op import op
 from tinygen.ops.elementwise import clamp, rsqrt
 from tinygen.ops.reduction import norm
 from tinygen.ops.shape import broadcast_to
 from tinygen.tensor import Tensor
+
+_PIECE = 1 << 20  # bytes that one thread sums at a time
 
 # -------------------------------------------------------------------------------- groups and their means
 
@@ -61,28 +64,37 @@ class Group(NamedTuple):
     channel_groups: int | None = None
 
 
-def _mean(group: Group, factors: Callable, *arrays: Any, weight: Any = None) -> Any:
-    """M of a product, of raw arrays: with length 1 on the axes ``group.dims``.
+def _position_sums(*arrays: Any) -> Any:
+    """Σ over positions of the product of one or two arrays: (N, C, …) → (N, C)."""
+    return along_first(lambda *a: sum_product(range(2, a[0].ndim), *a), *arrays, block=_PIECE)
+
+
+def _mean(group: Group, *factors: Any, weight: Any = None, deviation_from: Any = None) -> Any:
+    """M of a product, or with μ of the squares (x − μ)², of raw arrays: with length 1 on the axes ``group.dims``.
 
     Positions (axes from 2 on) are summed first and the rest from those few sums: faster where channels come last in
     memory, and more exact than one long float32 sum.
 
     Args:
-        factors: takes blocks of the arrays and returns a tuple of one or two arrays; einsum sums their product
-            without storing it.
+        factors: one or two arrays, whose product is summed without being stored.
         weight: one more factor, which is constant over positions.
     """
-    shape, ndim = arrays[0].shape, arrays[0].ndim
+    shape, ndim = factors[0].shape, factors[0].ndim
     inner = [d for d in group.dims if d >= 2 or (ndim == 2 and group.channel_groups is None)]
     outer = tuple(d for d in group.dims if d not in inner)
-    letters = "abcdefghijklmnop"[:ndim]
-    kept = "".join(c for d, c in enumerate(letters) if d not in inner)
 
-    def sums(*blocks: Any) -> Any:
-        terms = factors(*blocks)
-        return array_module(blocks[0]).einsum(f"{','.join([letters] * len(terms))}->{kept}", *terms)
+    def products(*blocks: Any) -> Any:
+        return sum_product(inner, *blocks)
 
-    total = sums(*arrays) if 0 in inner else along_first(sums, *arrays)
+    def squares(x: Any, μ: Any) -> Any:
+        d = x - μ
+        return sum_product(inner, d, d)
+
+    if deviation_from is None:
+        total = products(*factors) if 0 in inner else along_first(products, *factors, block=_PIECE)
+    else:
+        blocks = (*factors, deviation_from)
+        total = squares(*blocks) if 0 in inner else along_first(squares, *blocks)
     means = total.reshape([1 if d in inner else n for d, n in enumerate(shape)]) / _length(shape, inner)
     if weight is not None:
         means *= weight
@@ -97,19 +109,6 @@ def _length(shape: Sequence[int], dims: Sequence[int]) -> int:
     return math.prod(shape[d] for d in dims) or 1
 
 
-def _one(x: Any) -> tuple:
-    return (x,)
-
-
-def _times_deviation(g: Any, x: Any, μ: Any) -> tuple:
-    return g, x - μ
-
-
-def _deviation_squared(x: Any, μ: Any) -> tuple:
-    d = x - μ
-    return d, d
-
-
 class Statistics(NamedTuple):
     """μ, σ² and r of every group, computed once and handed on beside x: shortcuts, not arguments."""
 
@@ -120,30 +119,25 @@ class Statistics(NamedTuple):
 
 def _statistics(x: Any, group: Group, eps: float) -> Statistics:
     """In two passes, x − μ before squaring: E[x²] − μ² would lose the variance of near-equal float32 numbers."""
-    μ = _mean(group, _one, x)
-    var = _mean(group, _deviation_squared, x, μ)
+    μ = _mean(group, x)
+    var = _mean(group, x, deviation_from=μ)
     return Statistics(μ, var, 1 / array_module(x).sqrt(var + eps))
 
 
 # ----------------------------------------------------------------------------------------------- the ops
 
-# Every op below computes block after block of examples (kernels/blocks.py), so that x − μ and the like stay in the
-# cache. γ and β are (1, C, 1, …): constant over positions.
+# γ and β are (1, C, 1, …): constant over positions. The ends of the formulas are written as x·s + b
+# (kernels/channels.py): x·s − μ·s is as exact as (x − μ)·s for an x that was itself rounded, and the array is read once
+# less.
 
 
 @op
 def _normalize(input, weight, bias, group, statistics):
     """y = γ·x̂ + β.    ∂L/∂x = h(γ·g, x),  ∂L/∂γ = Σ g·x̂,  ∂L/∂β = Σ g. γ and β may be None."""
     μ, _, r = statistics
-
-    def block(x, μ, scale):
-        y = x - μ
-        y *= scale
-        if bias is not None:
-            y += bias
-        return y
-
-    return along_first(block, input, μ, r if weight is None else r * weight)
+    scale = r if weight is None else r * weight
+    shift = -μ * scale
+    return scaled_sum([input], [scale], shift if bias is None else bias + shift)
 
 
 @_normalize.vjp("input")
@@ -168,17 +162,9 @@ def _normalize_vjp(g, x, weight, group, statistics):
     ∂L/∂g = γ·h(G, x), because h is linear and symmetric; ∂L/∂γ = Σ g·h(G, x) likewise; ∂L/∂x is equation (3).
     """
     μ, _, r = statistics
-    mean = _mean(group, _one, g, weight=weight)
-    slope = _mean(group, _times_deviation, g, x, μ, weight=weight)
-
-    def block(g, x, μ, scale, slope, shift):
-        h = x - μ
-        h *= slope
-        h += shift
-        h += g * scale
-        return h
-
-    return along_first(block, g, x, μ, r if weight is None else r * weight, -(r**3) * slope, -r * mean)
+    mean = _mean(group, g, weight=weight)
+    slope = -(r * r * r) * (_mean(group, g, x, weight=weight) - μ * mean)
+    return scaled_sum([g, x], [r if weight is None else r * weight, slope], -μ * slope - r * mean)
 
 
 @_normalize_vjp.vjp("g")
@@ -208,13 +194,10 @@ def _weight_gradient(g, x, group, statistics):
 
     With G = ∂L/∂K,  ∂L/∂g = G·x̂  and  ∂L/∂x = h(G·g, x): G stands where γ stood.
     """
-    xp = array_module(x)
-    letters = "abcdefghijklmnop"[: x.ndim]
-
-    def block(g, x, μ, r):
-        return xp.einsum(f"{letters},{letters}->ab", g, x - μ) * r.reshape(r.shape[:2])
-
-    sums = along_first(block, g, x, statistics.mean, statistics.rstd)
+    μ, _, r = statistics
+    Σgx, Σg = _position_sums(g, x), _position_sums(g)
+    per_channel = r.shape[:2]
+    sums = (Σgx - μ.reshape(per_channel) * Σg) * r.reshape(per_channel)
     return sums.sum(axis=0).reshape([-1 if d == 1 else 1 for d in range(x.ndim)])
 
 
@@ -242,7 +225,7 @@ def _(g, r, input, group, statistics):
 @op
 def _average(input, group):
     """M x, with length 1 on the axes ``group.dims``.    ∂L/∂x = Mᵀg, see _shared."""
-    return _mean(group, _one, input)
+    return _mean(group, input)
 
 
 @_average.vjp("input")

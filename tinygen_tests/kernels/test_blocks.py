@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinygen.kernels import blocks, threads
-from tinygen.kernels.blocks import along_first, elementwise
+from tinygen.kernels.blocks import along_first, along_first_into, elementwise
 from tinygen_tests.draws import numbers
 from tinygen_tests.judge import strided
 
@@ -27,6 +27,11 @@ def f(x, y):
     return x * (1 + y)
 
 
+def into(z, x, y):
+    np.add(1, y, out=z)
+    z *= x
+
+
 ORDERS = [(0, 1, 2), (2, 0, 1), (1, 2, 0), (2, 1, 0)]
 
 
@@ -34,16 +39,16 @@ ORDERS = [(0, 1, 2), (2, 0, 1), (1, 2, 0), (2, 1, 0)]
 def test_elementwise_in_any_memory_order(order, several_threads):
     x, y = (numbers(i, (5, 7, 11)).transpose(order) for i in range(2))
     calls = []
-    z = elementwise(lambda *a: calls.append(a) or f(*a), x, y)
+    z = elementwise(lambda *a: calls.append(a) or into(*a), x, y)
     np.testing.assert_array_equal(z, f(x, y))
     assert z.strides == x.strides
-    assert len(calls) > 10 and all(a.ndim == 1 and a.nbytes <= 100 for a, _ in calls)
+    assert len(calls) > 10 and all(a.ndim == 1 and a.nbytes <= 100 for a, *_ in calls)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (0, 3), (3, 0), (2, 1, 30), (1, 1, 60), (60, 1, 1)])
 def test_elementwise_over_shapes(shape):
     x, y = numbers(0, shape), numbers(1, shape)
-    z = elementwise(f, x, y)
+    z = elementwise(into, x, y)
     np.testing.assert_array_equal(z, f(x, y))
     assert type(z) is np.ndarray and z.shape == shape
 
@@ -52,16 +57,25 @@ def test_elementwise_in_one_go_where_arrays_lie_differently_in_memory():
     x = numbers(0, (6, 10))
     for a, b in [(x, numbers(1, (10, 6)).T), (strided(x), strided(x)), (x[:, ::-1], x[:, ::-1])]:
         calls = []
-        z = elementwise(lambda *a, calls=calls: calls.append(a) or f(*a), a, b)
+        z = elementwise(lambda *a, calls=calls: calls.append(a) or into(*a), a, b)
         np.testing.assert_array_equal(z, f(a, b))
         assert len(calls) == 1
 
 
-def test_a_result_of_another_dtype():
-    x = numbers(0, (100,))
-    z = elementwise(lambda x: x > 0, x)
-    np.testing.assert_array_equal(z, x > 0)
-    assert z.dtype == bool
+def test_along_first_into_writes_every_slice(several_threads):
+    x, each, shared = numbers(0, (9, 4, 5)), numbers(1, (9, 4, 1)), numbers(2, (1, 4, 1))
+    sizes = []
+
+    def g(y, x, each, shared):
+        assert shared.shape == (1, 4, 1) and len(y) == len(x) == len(each)
+        sizes.append(len(y))
+        np.multiply(x, each, out=y)
+        y += shared
+
+    y = np.full_like(x, np.nan)
+    assert along_first_into(y, g, x, each, shared) is y
+    np.testing.assert_array_equal(y, x * each + shared)
+    assert sum(sizes) == 9 and len(sizes) > 1
 
 
 def test_along_first_hands_arrays_of_length_one_on_whole(several_threads):
@@ -92,5 +106,5 @@ def test_an_error_in_a_block_is_raised(several_threads):
 
 def test_error_state_holds_in_every_thread(several_threads):
     with np.errstate(divide="ignore"):
-        y = elementwise(lambda x: 1 / x, np.zeros(1000))
+        y = elementwise(lambda y, x: np.divide(1, x, out=y), np.zeros(1000))
     assert np.isinf(y).all()

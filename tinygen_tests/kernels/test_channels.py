@@ -1,0 +1,57 @@
+"""Sums over positions and scales per channel equal the formulas, in any memory order."""
+
+import numpy as np
+import pytest
+
+from tinygen.kernels import blocks, channels
+from tinygen.kernels.channels import scaled_sum, sum_product
+from tinygen_tests.draws import numbers
+from tinygen_tests.judge import strided
+
+
+def channels_last(x):
+    return np.ascontiguousarray(np.moveaxis(x, 1, -1)).transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+
+
+SHAPES = [(3, 4, 6, 6), (2, 5, 7, 3), (5, 3, 16), (1, 1, 1, 1), (0, 3, 2, 2), (2, 3, 0, 4), (2, 3, 4, 2, 2)]
+
+
+@pytest.mark.parametrize("order", [np.ascontiguousarray, channels_last, strided])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_scaled_sum(order, shape, monkeypatch):
+    monkeypatch.setattr(blocks, "_SMALL", 0)
+    monkeypatch.setattr(blocks, "_BLOCK", 200)
+    x, z = (order(numbers(i, shape)) for i in range(2))
+    wide = (*shape[:2], *[1] * (len(shape) - 2))
+    s, t, b = numbers(2, wide), numbers(3, (1, *wide[1:])), numbers(4, wide)
+    np.testing.assert_allclose(scaled_sum([x], [s]), x * s, rtol=1e-15)
+    np.testing.assert_allclose(scaled_sum([x], [t], b), x * t + b, rtol=1e-14, atol=1e-15)
+    y = scaled_sum([x, z], [s, t], b)
+    np.testing.assert_allclose(y, x * s + z * t + b, rtol=1e-14, atol=1e-15)
+    if order is not strided and x.size:
+        assert y.strides == x.strides
+
+
+def test_scaled_sum_with_scales_that_differ_from_place_to_place():
+    """As in a layer norm, whose groups are not channels."""
+    x = numbers(0, (4, 1, 3, 5))
+    s = numbers(1, (4, 1, 3, 1))
+    np.testing.assert_allclose(scaled_sum([x], [s]), x * s, rtol=1e-15)
+    np.testing.assert_allclose(scaled_sum([x[:, 0]], [s[:, 0]], s[:, 0]), x[:, 0] * s[:, 0] + s[:, 0], rtol=1e-14)
+    np.testing.assert_allclose(scaled_sum([x[:, 0, 0]], [s[:, 0, 0]]), x[:, 0, 0] * s[:, 0, 0], rtol=1e-15)
+
+
+def test_several_rows_lie_side_by_side():
+    assert channels._side_by_side(64, 32) == 8
+    assert channels._side_by_side(49, 4) == 1 and channels._side_by_side(784, 64) == 16
+    assert channels._side_by_side(1, 5000) == 1
+
+
+@pytest.mark.parametrize("order", [np.ascontiguousarray, channels_last, strided])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sum_product(order, shape):
+    x, z = (order(numbers(i, shape)) for i in range(2))
+    positions = tuple(range(2, len(shape)))
+    np.testing.assert_allclose(sum_product(positions, x), x.sum(positions), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(sum_product(positions, x, z), (x * z).sum(positions), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(sum_product((0, *positions), x, z), (x * z).sum((0, *positions)), rtol=1e-12, atol=1e-13)
