@@ -15,7 +15,6 @@ from tinygen import data
 from tinygen.metrics import judge_samples
 
 NAMES = ("vae", "gan", "ddpm")
-THREADS = 2
 
 
 def load(args: argparse.Namespace) -> data.Dataset:
@@ -32,6 +31,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.twins", description=__doc__)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--seconds", type=float, help="wall time of training and drawing (default: the demo's)")
+    parser.add_argument("--steps", type=int, help="train for so many steps, whatever the time, where a machine is busy")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits")
     parser.add_argument("--data-dir", type=Path, help="the folder of MNIST's IDX files")
     parser.add_argument("--samples", type=int, default=1000)
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     twin_file = importlib.import_module(f"benchmarks.twins.{args.name}")
     seconds = twin_file.SECONDS if args.seconds is None else args.seconds
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     images = torch.from_numpy(np.array(dataset.images))
     twin = twin_file.Twin(tuple(images.shape[1:]))
@@ -61,7 +62,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     reserve = time.perf_counter() - began
     steps, epoch = 0, []
     began = time.perf_counter()
-    while steps == 0 or time.perf_counter() - began < seconds - reserve:
+    cpu = time.process_time()
+    while steps == 0 or (
+        time.perf_counter() - began < seconds - reserve if args.steps is None else steps < args.steps
+    ):
         if not epoch:
             # Whole batches only: what is left over comes another time.
             epoch = list(torch.randperm(len(images)).split(twin_file.BATCH_SIZE))[: len(images) // twin_file.BATCH_SIZE]
@@ -69,12 +73,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         steps += 1
     trained = time.perf_counter() - began
     samples = twin.draw(args.samples).numpy()
-    took = time.perf_counter() - began
+    took, cpu = time.perf_counter() - began, time.process_time() - cpu
 
     losses = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
     print(
         f"{args.name} twin on {dataset.name}: {steps:,} steps of batch size {twin_file.BATCH_SIZE} in {trained:.1f} s, "
-        f"{args.samples:,} samples in {took - trained:.1f} s, seed {args.seed}, {THREADS} threads; last {losses}"
+        f"{args.samples:,} samples in {took - trained:.1f} s, seed {args.seed}, {args.threads} thread(s), {cpu:.0f} s of "
+        f"CPU; last {losses}"
     )
     figures = judge_samples(samples, dataset.images)
     width = max(map(len, figures))

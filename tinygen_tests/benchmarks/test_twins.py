@@ -17,7 +17,6 @@ def quick(monkeypatch):
     torch = pytest.importorskip("torch", reason="the twins are PyTorch programs")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(twins, "THREADS", 1)
     monkeypatch.setattr("benchmarks.twins.ddpm.T", 25)
     yield torch
     torch.set_num_threads(threads)
@@ -25,10 +24,15 @@ def quick(monkeypatch):
 
 @pytest.mark.parametrize("name", twins.NAMES)
 def test_a_short_run_is_judged(name, capsys):
-    figures = twins.main([name, "--seconds", "0.1", "--samples", "16"])
+    figures = twins.main([name, "--seconds", "0.1", "--samples", "16", "--threads", "1"])
     assert "Fréchet ratio" in figures and np.isfinite(list(figures.values())).all()
     out = capsys.readouterr().out
     assert f"{name} twin on digits (train)" in out and "16 samples" in out and "confident" in out
+
+
+def test_steps_are_counted_where_the_time_is_not(capsys):
+    twins.main(["vae", "--steps", "7", "--seconds", "0", "--samples", "16", "--threads", "1"])
+    assert "7 steps of batch size 128" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", twins.NAMES)
