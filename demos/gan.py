@@ -150,13 +150,14 @@ tg.viz.save_curves(
 #
 # Eight Gaussians on a ring, and three games of 2,000 steps:
 #
-# - the loss as the first paper plays it, with Adam as it comes (β₁ = 0.9): D soon tells all fakes, its slope at them is
-#   0 (the loss saturates), and G, pushed on by old momentum, is lost;
-# - the generator's loss turned round (non-saturating) and β₁ = 0.5: it learns, but D grows steep, G chases whatever D
-#   has not caught yet, and neither comes to rest;
+# - the loss as the first paper plays it, with Adam as it comes (β₁ = 0.9): the loss says least where D is surest of a
+#   fake, and the momentum carries G past every mode that it comes to;
+# - the generator's loss turned round (non-saturating) and β₁ = 0.5: G finds the modes, but D grows steep, G chases
+#   whatever D has not caught yet, and gives to one mode what it takes from another;
 # - the same with a penalty on D's slope on the data (R1): D flattens as G comes near, and both settle.
 #
-# Points are drawn by the average of G over its last steps (EMA); the ground is D, blue for real.
+# Points are drawn by the average of G over its last steps (EMA); the ground is D, blue for real. A mode counts as
+# covered from a tenth of its fair share of points on.
 
 
 # %%
@@ -201,7 +202,7 @@ coverage = {}
 for i, (name, settings) in enumerate(GAMES.items()):
     print(f"  eight Gaussians: {name}", flush=True)
     points, ground = play(**settings)
-    seen = coverage[name] = game.mode_coverage(points, eight.modes, σ)
+    seen = coverage[name] = game.mode_coverage(points, eight.modes, σ, least=len(points) // 80)
     axes = figure.add_subplot(1, 3, i + 1)
     plain_axes(axes, f"{seen.covered} of 8 modes, {100 * seen.high_quality:.0f} % within 3σ", title=name, grid="")
     extent = (-2.6, 2.6, -2.6, 2.6)
@@ -209,7 +210,7 @@ for i, (name, settings) in enumerate(GAMES.items()):
     axes.scatter(*eight.modes.T, s=60, facecolors="none", edgecolors=PALETTE[1], linewidths=1.2)
     inside = np.abs(points).max(1) < 2.6
     axes.scatter(*points[inside].T, s=2, color="black", linewidths=0)
-    if not inside.all():
+    if inside.mean() < 0.98:
         axes.text(0, 0, f"{(~inside).sum():,} points outside", ha="center", fontsize=10)
     axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
 save_figure(out / "ring.png", figure)

@@ -257,9 +257,9 @@ def test_twenty_five_alternations_are_pytorchs(kind):
 def test_a_small_ring_is_learned(loss):
     """Four wide Gaussians: five hundred steps bring the points near and miss no mode."""
     density = ring(4, radius=1.0, std=0.2)
-    rng = tg.Generator(0)
-    G = DenseGenerator((2,), 4, (32, 32), bounded=False, rng=rng)
-    gan = GAN(G, DenseDiscriminator((2,), (32, 32), rng=rng), loss, r1=0.5, data_range=None)
+    rng = tg.Generator(0)  # densities draw on the host
+    G = DenseGenerator((2,), 4, (32, 32), bounded=False, rng=stream(0))
+    gan = GAN(G, DenseDiscriminator((2,), (32, 32), rng=stream(1)), loss, r1=0.5, data_range=None)
     adam_d, adam_g = optimizers(gan, 5e-3, (0.5, 0.99))
     before = mode_coverage(gan.sample(400, rng=stream(9)), density.modes, 0.2)
     noise = stream(1)
