@@ -78,8 +78,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     losses = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
     print(
         f"{args.name} twin on {dataset.name}: {steps:,} steps of batch size {twin_file.BATCH_SIZE} in {trained:.1f} s, "
-        f"{args.samples:,} samples in {took - trained:.1f} s, seed {args.seed}, {args.threads} thread(s), {cpu:.0f} s of "
-        f"CPU; last {losses}"
+        f"{args.samples:,} samples in {took - trained:.1f} s, seed {args.seed}, {args.threads} thread(s), {cpu:.0f} s "
+        f"of CPU; last {losses}"
     )
     figures = judge_samples(samples, dataset.images)
     width = max(map(len, figures))
