@@ -146,7 +146,7 @@ def _seed(tensor: Tensor, g: Any, who: str) -> Tensor:
                 f"{who}: a tensor of shape {tensor.shape} is not one number; reduce it, for example with "
                 ".sum(), or pass the gradient ∂L/∂(this tensor)"
             )
-        return wrap(array_module(tensor.data).ones_like(tensor.data))
+        return wrap(array_module(tensor.data).ones(tensor.data.shape, tensor.data.dtype))
     g = g if isinstance(g, Tensor) else wrap(array_module(tensor.data).asarray(g, dtype=tensor.dtype))
     if g.shape != tensor.shape or g.dtype != tensor.dtype:
         raise RuntimeError(

@@ -17,7 +17,7 @@ from tinygen.op import op
 from tinygen.ops.elementwise import abs as absolute
 from tinygen.ops.elementwise import exp, maximum, minimum, sign, sqrt, where
 from tinygen.ops.indexing import gather
-from tinygen.ops.shape import broadcast_to, cat, clone, expand_dims, flip, narrow, normal_dim, squeeze
+from tinygen.ops.shape import _broadcast_to, broadcast_to, cat, clone, expand_dims, flip, narrow, normal_dim, squeeze
 from tinygen.promotion import floating
 from tinygen.tensor import Tensor
 
@@ -67,6 +67,8 @@ def _sum(input, dim, keepdim):
     """y = Σ x over the axes ``dim``.    ∂L/∂x = ĝ: each summand gets its sum's gradient. Shape as in sum."""
     if input.dtype.kind in "biu":
         return input.sum(axis=axes(dim, input.ndim), keepdims=keepdim, dtype="int64")
+    if dim is None and not keepdim:
+        return input.sum()
     return input.sum(axis=axes(dim, input.ndim), keepdims=keepdim)
 
 
@@ -78,7 +80,7 @@ def _(g, input_shape, dim, keepdim):
 def _spread(g: Tensor, shape: tuple[int, ...], dim: Dims, keepdim: bool) -> Tensor:
     """A reduced result back on the axes that it was reduced over."""
     if dim is None and not keepdim:
-        return broadcast_to(g, shape)
+        return g if g.data.shape == shape else _broadcast_to(g, shape)
     return broadcast_to(g if keepdim else expand_dims(g, axes(dim, len(shape))), shape)
 
 

@@ -13,10 +13,14 @@ from itertools import accumulate
 from operator import index
 from typing import Any
 
+import numpy as np
+
 from tinygen.backend import array_module, as_dtype, device, device_of, move
 from tinygen.op import op
 from tinygen.promotion import result_type
 from tinygen.tensor import Tensor
+
+_FEW = 1024  # numbers that are copied sooner than a view of one number is made
 
 
 def normal_dim(dim: int, ndim: int, who: str = "dim") -> int:
@@ -190,6 +194,10 @@ def expand_dims(input: Tensor, dims: Sequence[int]) -> Tensor:
 @op
 def _broadcast_to(input, shape):
     """y = x repeated along new axes and axes of length 1.    ∂L/∂x = g summed over the repetitions."""
+    if type(input) is np.ndarray and input.size == 1 and 0 < math.prod(shape) <= _FEW:
+        y = np.empty(shape, input.dtype)  # a copy is quicker than NumPy's way to a view
+        y[...] = input
+        return y
     return array_module(input).broadcast_to(input, shape)
 
 
