@@ -185,7 +185,7 @@ class UNet(nn.Module):
         attention: for each size, whether every block is followed by self-attention; the smallest size alone where
             omitted. The middle always has it, unless this is all False.
         num_classes: K; None for a model without classes.
-        groups: of GroupNorm; where it does not divide the channels, the largest smaller number that does.
+        groups: of GroupNorm, at most: fewer where they would not divide the channels or have less than four of them.
         heads: of attention.
         dropout: between the convolutions of a block, while training.
         patch: p; each square of p×p pixels becomes one pixel of p²·C channels first, and is spread out again at the
@@ -282,5 +282,9 @@ def _begin_at_zero(layer: nn.Module) -> None:
 
 
 def _groups(groups: int, channels: int) -> int:
-    """The largest number up to ``groups`` that divides the channels."""
-    return next(g for g in range(min(groups, channels), 0, -1) if channels % g == 0)
+    """The largest number up to ``groups`` that divides the channels and leaves four or more to a group.
+
+    A group of one channel would take the time away again: what is added to a whole channel is its mean, and the
+    normalisation subtracts that.
+    """
+    return next(g for g in range(max(1, min(groups, channels // 4)), 0, -1) if channels % g == 0)
