@@ -124,9 +124,10 @@ def bits_per_dimension(
     if passes is None:
         total = sum(step_nats(schedule, x0, denoised(t), t).mean().item() for t in range(2, schedule.T + 1))
     elif inner:
-        u = (arange(n, dtype=float64, device=x.device) + rand(1, rng=rng, dtype=float64, device=x.device)) / n
+        # From one random start all around the circle: each image's steps alone are uniform.
+        u = rand(1, rng=rng, dtype=float64, device=x.device) + arange(n, dtype=float64, device=x.device) / n
         for k in range(passes):
-            place = u + k / passes  # a different part of the chain for each image in every pass
+            place = u + k / passes
             t = clamp(floor((place - floor(place)) * inner) + 2, max=schedule.T).to("int64")
             total += step_nats(schedule, x0, denoised(t), t).mean().item() * inner / passes
     parts = {"prior": prior_nats(schedule, x0).mean().item(), "diffusion": total, "reconstruction": reconstruction}
