@@ -148,9 +148,9 @@ def typical_of(d: int) -> int:
 
 
 typical = unseen[[typical_of(d) for d in range(10)]]
-FRAMES = 40
+FRAMES = 10 if args.quick else 40
 there = list(diffusion.noising_chain(model.schedule, model.encode(typical), FRAMES, rng=fresh(2)))
-walk = model.sampler(tg.models.DDPMSampler, 10 if args.quick else FRAMES)
+walk = model.sampler(tg.models.DDPMSampler, FRAMES)
 with tg.no_grad():
     x_T = tg.randn(10, *shape, rng=fresh(3), device=args.device)
     walked = list(model.chain(10, y=digits, sampler=walk, rng=fresh(4), x_T=x_T))
@@ -276,4 +276,11 @@ results = {
     "nearest training image, unseen digits": nearest(some),
     **{(name if name.startswith("bits") else f"bits per dimension, {name}"): value for name, value in bits.items()},
 }
+half = len(back) // 2
+tg.viz.save_rows(
+    out / "ddpm.png",
+    {f"t = {t}": model.decode(x) for t, x in (back[0], back[half], back[-1 - half // 2], back[-1])}
+    | {"lower half drawn": holes["completed, 1"]},
+    title="Digits out of noise",
+)
 common.report(args, results)
