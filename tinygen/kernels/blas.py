@@ -22,7 +22,7 @@ import numpy as np
 
 from tinygen.kernels import threads
 
-_PIECE = 1 << 22  # multiplications in a piece: about 40 µs, several times what waking a helper costs
+_PIECE = 1 << 24  # multiplications in a piece: above 100 µs, many times what waking a helper costs
 _MOST = 16  # pieces
 
 

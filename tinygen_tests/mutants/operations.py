@@ -369,8 +369,8 @@ MUTANTS = [
     Mutant(
         "softmax-overflows",
         "tinygen/ops/softmax.py",
-        "    y = xp.exp(x - m)\n",
-        "    y = xp.exp(x)\n",
+        "        xp.subtract(x, m, out=y)\n",
+        "        y[...] = x\n",
         "logits of a thousand are NaN",
         "ops/test_softmax.py::test_a_thousand_apart_is_exact_to_second_order",
     ),
