@@ -136,7 +136,7 @@ MUTANTS = [
     Mutant(
         "attention-with-nothing-to-attend-to-is-nan",
         "tinygen/ops/softmax.py",
-        "    if safe:\n        m = xp.where(m == -xp.inf, 0, m)\n",
+        "        if safe:\n            m = xp.where(m == -xp.inf, 0, m)\n",
         "",
         "−∞ − −∞ is NaN",
         "ops/test_attention.py::test_boolean_masks_agree_with_pytorch_also_where_all_is_masked",

@@ -377,8 +377,8 @@ MUTANTS = [
     Mutant(
         "softmax-misses-its-mean",
         "tinygen/ops/softmax.py",
-        "    z = g - s\n    z *= y\n",
-        "    z = g - 0 * s\n    z *= y\n",
+        "xp.subtract(g, s, out=z)",
+        "xp.subtract(g, 0 * s, out=z)",
         "∂L/∂x = y·g",
         f"{EVERY}[softmax.softmax, vjp*",
     ),
