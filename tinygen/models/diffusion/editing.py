@@ -134,8 +134,7 @@ def inpaint(
     if known.dtype.kind != "b":
         raise ValueError(f"inpaint: expected known as booleans, True where a pixel is kept, got {known.dtype}")
     sampler = model.sampler() if sampler is None else sampler
-    # What stands in the holes must not matter, not even as NaN.
-    x0 = where(known, model.encode(x), 0.0)
+    x0 = model.encode(x)
     y = model.labels(x.shape[0], y, x.device)
     x_t = randn(*x0.shape, rng=rng, dtype=x0.dtype, device=x0.device)
     for t in sampler.steps:
