@@ -165,7 +165,7 @@ eight, σ = ring(8), 0.02
 GAMES = {
     "minimax, β₁ = 0.9": {"loss": "minimax", "betas": (0.9, 0.999), "lr": 1e-3},
     "non-saturating, β₁ = 0.5": {"loss": "non-saturating", "betas": (0.5, 0.99), "lr": 5e-3},
-    "the same, with R1": {"loss": "non-saturating", "r1": 0.03, "betas": (0.5, 0.99), "lr": 5e-3},
+    "the same, with R1": {"loss": "non-saturating", "r1": 0.1, "betas": (0.5, 0.99), "lr": 5e-3},
 }
 
 
@@ -197,14 +197,15 @@ def play(loss: str, lr: float, betas: tuple[float, float], r1: float = 0.0) -> t
         return player.sample(2500, rng=z).numpy(), ground.reshape(80, 80).numpy()
 
 
-figure = new_figure(11, 4.2)
+figure = new_figure(11, 4.4)
 coverage = {}
 for i, (name, settings) in enumerate(GAMES.items()):
     print(f"  eight Gaussians: {name}", flush=True)
     points, ground = play(**settings)
     seen = coverage[name] = game.mode_coverage(points, eight.modes, σ, least=len(points) // 80)
     axes = figure.add_subplot(1, 3, i + 1)
-    plain_axes(axes, f"{seen.covered} of 8 modes, {100 * seen.high_quality:.0f} % within 3σ", title=name, grid="")
+    told = f"{seen.covered} of 8 modes, {100 * seen.high_quality:.0f} % within 3σ"
+    plain_axes(axes, f"{told}\nKL to even shares {seen.imbalance:.3f} nats", title=name, grid="")
     extent = (-2.6, 2.6, -2.6, 2.6)
     axes.imshow(ground, extent=extent, origin="lower", cmap="RdBu", vmin=0, vmax=1, alpha=0.5)
     axes.scatter(*eight.modes.T, s=60, facecolors="none", edgecolors=PALETTE[1], linewidths=1.2)
@@ -336,6 +337,7 @@ results = {
     "ln 4 − 2·JS": math.log(4) - 2 * js,
     **{f"ring of 8, {name}: modes": c.covered for name, c in coverage.items()},
     **{f"ring of 8, {name}: within 3σ": c.high_quality for name, c in coverage.items()},
+    **{f"ring of 8, {name}: KL to even shares": min(c.imbalance, math.log(8)) for name, c in coverage.items()},
     "D(x), last 100 steps": float(np.mean([entry["d_real"] for entry in log[-100:]])),
     "D(G(z)), last 100 steps": float(np.mean([entry["d_fake"] for entry in log[-100:]])),
     "distance to nearest training image": float(distance.mean()),
