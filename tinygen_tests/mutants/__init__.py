@@ -8,6 +8,7 @@ from tinygen_tests.mutants import (
     adversarial,
     autograd,
     convolution,
+    diffusion,
     dtypes,
     files,
     layers,
@@ -34,6 +35,7 @@ FAMILIES: dict[str, list[Mutant]] = {
     "randomness": randomness.MUTANTS,
     "files": files.MUTANTS,
     "adversarial": adversarial.MUTANTS,
+    "diffusion": diffusion.MUTANTS,
 }
 
 MUTANTS: list[Mutant] = [mutant for family in FAMILIES.values() for mutant in family]
