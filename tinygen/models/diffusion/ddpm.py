@@ -165,10 +165,9 @@ class DDPM(nn.Module):
         n = self.updates.data
         xp = array_module(n)
         d = xp.minimum(self.decay, (1 + n) / (10 + n))
-        averages = {**dict(self.average.named_buffers())}
         learned = dict(self.network.named_parameters(remove_duplicate=False))
         state = {**dict(self.network.named_buffers(remove_duplicate=False)), **learned}
-        for name, s in averages.items():
+        for name, s in self.average.named_buffers():
             w = state[name].data
             if name in learned:
                 s.data += (1 - d).astype(w.dtype) * (w - s.data)
