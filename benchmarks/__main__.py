@@ -28,7 +28,9 @@ def line(part: str, row: Row, rates: dict[str, float]) -> list[str]:
     """One row of a table, as text."""
     cells = [row.name, amount(part, row.seconds["tinygen"])]
     if "torch" in row.seconds:
+        cpu = row.cpu_ratio("torch")
         cells += [amount(part, row.seconds["torch"]), f"{row.ratio('torch'):.2f}"]
+        cells.append("" if math.isnan(cpu) else f"{cpu:.2f}")
         spread = max(row.spread.values(), default=math.nan)
         cells.append("" if math.isnan(spread) else f"±{50 * spread:.0f} %")
     if row.flops:
@@ -57,14 +59,16 @@ def main(argv: list[str] | None = None) -> int:
     print(f"matrix product {rates['flops'] / 1e9:.0f} GFLOP/s, copy {rates['bytes'] / 1e9:.1f} GB/s\n")
     found: dict[str, list[Row]] = {}
     for part in args.parts or works.PARTS:
-        print(f"{part}: tinygen, torch, ratio (below 1 tinygen is ahead), half the spread over the turns")
+        print(f"{part}: tinygen, torch, ratio (below 1 tinygen is ahead), ratio of processor time, half the spread")
         rows = found[part] = []
         for row in works.PARTS[part]():
             rows.append(row)
             name, *cells = line(part, row, rates)
             print(f"  {name:<42} " + "  ".join(f"{cell:>9}" for cell in cells), flush=True)
         if any("torch" in row.seconds for row in rows):
-            print(f"  {'geometric mean of the ratios':<42} {geometric_mean([r.ratio('torch') for r in rows]):.2f}\n")
+            wall = geometric_mean([row.ratio("torch") for row in rows])
+            cpu = geometric_mean([row.cpu_ratio("torch") for row in rows])
+            print(f"  {'geometric mean of the ratios':<42} {wall:.2f}, of processor time {cpu:.2f}\n")
     write(args.out, about, rates, found)
     return 0
 

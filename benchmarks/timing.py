@@ -18,19 +18,29 @@ class Row:
     Attributes:
         name: of the work.
         seconds: library → the median time of one execution.
+        cpu: library → the median of the processors' time, all threads together: what a busy machine changes least.
         spread: library → (largest − smallest) / median over the turns.
         flops, bytes: what the work costs at the least, for the share of the machine's rates; 0 where that is moot.
     """
 
     name: str
     seconds: dict[str, float]
+    cpu: dict[str, float] = field(default_factory=dict)
     spread: dict[str, float] = field(default_factory=dict)
     flops: float = 0.0
     bytes: float = 0.0
 
     def ratio(self, peer: str, ours: str = "tinygen") -> float:
         """Our time over the peer's; NaN where the peer did not run."""
-        return self.seconds[ours] / self.seconds[peer] if peer in self.seconds else math.nan
+        return _ratio(self.seconds, ours, peer)
+
+    def cpu_ratio(self, peer: str, ours: str = "tinygen") -> float:
+        """The same of the processors' time."""
+        return _ratio(self.cpu, ours, peer)
+
+
+def _ratio(times: dict[str, float], ours: str, peer: str) -> float:
+    return times[ours] / times[peer] if times.get(peer) else math.nan
 
 
 def measure(
@@ -48,7 +58,7 @@ def measure(
     """
     if not works:
         raise ValueError(f"measure: no library can do {name}")
-    times: dict[str, list[float]] = {library: [] for library in works}
+    times: dict[str, list[tuple[float, float]]] = {library: [] for library in works}
     repeats = {}
     for library, work in works.items():
         work()
@@ -57,13 +67,15 @@ def measure(
         repeats[library] = max(1, math.ceil(least / max(time.perf_counter() - began, 1e-7)))
     for _ in range(turns):
         for library, work in works.items():
-            began = time.perf_counter()
-            for _ in range(repeats[library]):
+            n, began, cpu = repeats[library], time.perf_counter(), time.process_time()
+            for _ in range(n):
                 work()
-            times[library].append((time.perf_counter() - began) / repeats[library])
-    medians = {library: statistics.median(found) for library, found in times.items()}
-    spread = {library: (max(found) - min(found)) / medians[library] for library, found in times.items()}
-    return Row(name, medians, spread, flops, bytes)
+            times[library].append(((time.perf_counter() - began) / n, (time.process_time() - cpu) / n))
+    wall = {library: [t for t, _ in found] for library, found in times.items()}
+    medians = {library: statistics.median(found) for library, found in wall.items()}
+    cpu_medians = {library: statistics.median(t for _, t in found) for library, found in times.items()}
+    spread = {library: (max(found) - min(found)) / medians[library] for library, found in wall.items()}
+    return Row(name, medians, cpu_medians, spread, flops, bytes)
 
 
 def geometric_mean(ratios: list[float]) -> float:
