@@ -41,7 +41,12 @@ def _(g, y):
 def _where_positive(g, y):
     """g·[y > 0]: linear in g, so ∂/∂g is the same op; constant in y almost everywhere."""
     xp = array_module(g)
-    return elementwise(lambda out, g, y: xp.multiply(g, y > 0, out=out), g, y)
+
+    def block(out, g, y):
+        xp.greater(y, 0, out=out)  # 0 and 1 as floats: a product with booleans would convert them slowly
+        out *= g
+
+    return elementwise(block, g, y)
 
 
 @_where_positive.vjp("g")
@@ -76,10 +81,14 @@ def _leaky(g, x, slope):
     xp = array_module(g)
 
     def block(y, g, x):
-        # Without a choice between branches, which is slow: (1 − s)·[x > 0] + s would round 1.
-        positive = x > 0
-        xp.multiply(~positive, slope, out=y)
-        y += positive
+        # Without a choice between branches, which is slow; (1 − s)·[x > 0] + s would round 1.
+        if 0 <= slope <= 1:
+            xp.greater(x, 0, out=y)
+            xp.maximum(y, slope, out=y)
+        else:
+            positive = x > 0
+            xp.multiply(~positive, slope, out=y)
+            y += positive
         y *= g
 
     return elementwise(block, g, x)

@@ -321,8 +321,8 @@ MUTANTS = [
     Mutant(
         "relu-slopes-up-at-zero",
         "tinygen/ops/activations.py",
-        "xp.multiply(g, y > 0, out=out)",
-        "xp.multiply(g, y >= 0, out=out)",
+        "xp.greater(y, 0, out=out)",
+        "xp.greater_equal(y, 0, out=out)",
         "relu′ = 1 wherever the unit is off",
         "ops/test_activations.py::test_at_zero",
     ),
