@@ -23,7 +23,7 @@ def printed(source: str) -> str:
 
 def test_the_two_commands_are_one_line_each():
     assert SHELL == [
-        'python -m pip install -e ".[demos]" && python -m demos autoencoder\n',
+        'python -m pip install -e ".[demos]" && python -m demos ddpm\n',
         'python -m pip install -e ".[test]" && python -m pytest\n',
     ]
 
