@@ -58,7 +58,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     # before the clock starts is what PyTorch needs to warm up.
     twin.step(images[: twin_file.BATCH_SIZE])
     began = time.perf_counter()
-    twin.draw(args.samples)
+    if args.steps is None:
+        twin.draw(args.samples)
     reserve = time.perf_counter() - began
     steps, epoch = 0, []
     began = time.perf_counter()
