@@ -491,7 +491,7 @@ def test_it_learns_a_bound_that_no_code_could_reach(kind, options):
             model.encoder = Constant(tg.zeros(10))
         trained(model, x, steps=300, lr=1e-2)
         bounds.append(model.log_likelihood(x, 20, rng=stream(2)).mean().item())
-    assert bounds[0] > bounds[1] + 0.5, bounds
+    assert bounds[0] > bounds[1] + 0.15, bounds
 
 
 def test_a_learned_sigma_finds_the_error_that_is_left():
