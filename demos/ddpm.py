@@ -26,7 +26,7 @@ def add(parser):
                         help="how far --class goes beyond the class, W ≥ 0 (default 1)")
 
 
-args = common.options("ddpm", steps=1800, batch_size=64, add=add)
+args = common.options("ddpm", steps=1500, batch_size=64, add=add)
 if not args.guidance >= 0:
     raise common.UserError(f"--guidance {args.guidance}: must be 0 or more")
 train, test = common.load_data(args)
@@ -244,10 +244,10 @@ tg.viz.save_fields(out / "score.png", panels, limit=2.4, title="Noisy points, an
 # ## What came out
 #
 # The samples' figures are those of `tg.metrics.judge_samples`: 1,000 digits, each class asked for as often as the
-# training data have it (drawn from their labels), no guidance, 25 ancestral steps. *No class* is the same network with
-# the class hidden: it must find one by itself, which is harder, and it was shown that only a fifth of the time.
-# *Nearest training image* is the median distance to it: a model that copied what it has seen would have less than
-# unseen digits have. *Bits per dimension* is the bound on −log₂ p(x | y) of unseen digits, per pixel; the bundled
+# training data have it (to draw y and then x is to draw from p(x)), no guidance, 25 ancestral steps. *No class* is the
+# same network with the class hidden: it must find one by itself, which is harder, and was trained for a fifth of the
+# time only. *Nearest training image* is the median distance to it: a model that copied what it has seen would have less
+# than unseen digits have. *Bits per dimension* is the bound on −log₂ p(x | y) of unseen digits, per pixel; the bundled
 # digits have 17 grey levels, so that log₂ 17 = 4.09 is what knowing nothing costs (8 for MNIST's 256).
 
 
