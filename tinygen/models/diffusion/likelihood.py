@@ -143,16 +143,3 @@ def best_deviation(model: DDPM, x: Tensor, y: Tensor | None = None, rng: Generat
     x1 = add_noise(model.schedule, x0, 1, randn_like(x0, rng=rng))
     difference = x0 - model.x0_hat(x1, full((x.shape[0],), 1, dtype="int64", device=x.device), y)
     return math.sqrt((difference * difference).mean().item())
-
-
-def per_step(model: DDPM, x: Tensor, times: list[int], y: Tensor | None = None, rng: Generator | None = None) -> dict:
-    """mean (x₀ − x̂₀(x_t))² at each of these steps: how much of the image the network sees through the noise.
-
-    Returns: t → the mean square error, inside units.
-    """
-    x0 = model.encode(x)
-    found = {}
-    for t in times:
-        x0_hat = model.x0_hat(add_noise(model.schedule, x0, t, randn_like(x0, rng=rng)), t, y)
-        found[t] = float(((x0 - x0_hat) ** 2).mean().item())
-    return found
