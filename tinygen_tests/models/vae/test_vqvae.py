@@ -86,7 +86,7 @@ def test_it_learns_to_rebuild_with_its_alphabet(decay):
         adam.step()
     flat = (x - x.mean(0)).square().mean().item()
     assert model.reconstruction_error(x).mean().item() < 0.65 * flat
-    assert terms["perplexity"].item() > 3
+    assert terms["perplexity"].item() > (2 if decay is None else 3)  # by gradient, some codes are never found
     assert terms["prior"].item() < 0.8 * 16 * np.log(9), "the prior knows no more than the number of codes"
     np.testing.assert_array_equal(host(model.sample(4, rng=stream(2))), host(model.sample(4, rng=stream(2))))
 
