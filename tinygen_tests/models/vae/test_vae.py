@@ -151,14 +151,13 @@ def test_a_learned_linear_model_comes_to_the_posterior_and_the_likelihood():
 
 
 def test_the_chunks_of_the_likelihood_are_all_counted(monkeypatch):
+    """With the posterior for q all weights are p(x) itself, so that one that is missing would show."""
     from tinygen.models.vae import vae
 
-    model, x, log_p, _ = linear_gaussian(off=0.2)
-    whole = host(model.log_likelihood(x, 1000, rng=stream(3)))
-    monkeypatch.setattr(vae, "_AT_ONCE", 7 * 30)  # 34 chunks, the last one smaller
-    np.testing.assert_allclose(host(model.log_likelihood(x, 1000, rng=stream(3))), whole, rtol=1e-12)
-    monkeypatch.setattr(vae, "_AT_ONCE", 1)
-    np.testing.assert_allclose(host(model.log_likelihood(x, 5, rng=stream(3))), log_p, atol=2)
+    model, x, log_p, _ = linear_gaussian(exact=True)
+    for at_once in (8192, 7 * 30, 1):  # 1 chunk, 4 of which the last is smaller, 100
+        monkeypatch.setattr(vae, "_AT_ONCE", at_once)
+        np.testing.assert_allclose(host(model.log_likelihood(x, 100, rng=stream(3))), log_p, rtol=1e-6)
 
 
 # ------------------------------------------------------------------------------- the loss, written by hand
@@ -486,12 +485,13 @@ def test_it_learns_a_bound_that_no_code_could_reach(kind, options):
     x = digits()
     bounds = []
     for blind in (False, True):
-        model = KINDS[kind](SHAPE, rng=stream(1), **options)
+        widths = {"dense": (64,), "conv": (8, 16)}[kind]
+        model = {"dense": DenseVAE, "conv": ConvVAE}[kind](SHAPE, widths, latent=5, rng=stream(1), **options)
         if blind:  # the best that can be said of a digit without having seen it
             model.encoder = Constant(tg.zeros(10))
-        trained(model, x, steps=300, lr=1e-2)
+        trained(model, x, steps=200, lr=5e-3)
         bounds.append(model.log_likelihood(x, 20, rng=stream(2)).mean().item())
-    assert bounds[0] > bounds[1] + 0.15, bounds
+    assert bounds[0] > bounds[1] + 0.3, bounds
 
 
 def test_a_learned_sigma_finds_the_error_that_is_left():
