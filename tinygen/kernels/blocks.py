@@ -20,6 +20,16 @@ from tinygen.kernels.threads import run
 
 _BLOCK = 1 << 18  # bytes of each array in a block: the few that a step touches fit into a second-level cache
 _SMALL = 1 << 17  # bytes of an array that is not worth dividing
+_SERIAL = 1 << 21  # bytes of an array below which waking another thread costs what it saves
+
+
+def _share(tasks: list[Callable[[], Any]], large: np.ndarray) -> None:
+    """Do the tasks, on several threads where the largest array is large."""
+    if large.nbytes < _SERIAL:
+        for task in tasks:
+            task()
+    else:
+        run(tasks)
 
 
 def elementwise(f: Callable, *arrays: Any) -> Any:
@@ -50,7 +60,7 @@ def elementwise(f: Callable, *arrays: Any) -> Any:
     order = sorted(range(x.ndim), key=lambda d: -strides[d])
     flat = [a.transpose(order).reshape(-1) for a in (y, *arrays)]
     step = _BLOCK // x.itemsize
-    run([lambda i=i: f(*(a[i : i + step] for a in flat)) for i in range(0, x.size, step)])  # type: ignore[misc]
+    _share([lambda i=i: f(*(a[i : i + step] for a in flat)) for i in range(0, x.size, step)], x)  # type: ignore[misc]
     return y
 
 
@@ -71,7 +81,7 @@ def along_first_into(y: Any, f: Callable, *arrays: Any) -> Any:
     def work(part: slice) -> None:
         f(y[part], *(a[part] if len(a) == n else a for a in arrays))
 
-    run([lambda i=i: work(slice(i, i + step)) for i in range(0, n, step)])  # type: ignore[misc]
+    _share([lambda i=i: work(slice(i, i + step)) for i in range(0, n, step)], y)  # type: ignore[misc]
     return y
 
 
@@ -105,5 +115,5 @@ def along_first(f: Callable, *arrays: Any, block: int | None = None) -> Any:
         for y, block in zip(whole, blocks, strict=True):
             y[part] = block
 
-    run([lambda start=start: work(start) for start in range(0, n, step)])  # type: ignore[misc]
+    _share([lambda start=start: work(start) for start in range(0, n, step)], large)  # type: ignore[misc]
     return whole[0] if single else tuple(whole)

@@ -12,6 +12,7 @@ from tinygen_tests.judge import strided
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(blocks, "_SMALL", 0)
+    monkeypatch.setattr(blocks, "_SERIAL", 0)
     monkeypatch.setattr(blocks, "_BLOCK", 100)
 
 
