@@ -22,7 +22,7 @@ from typing import Any
 
 from tinygen.backend import array_module, get_default_device, get_default_dtype
 from tinygen.creation import as_tensor, full
-from tinygen.ops.elementwise import clamp, log, log1p, lt, sigmoid, sqrt, square, where
+from tinygen.ops.elementwise import clamp, expm1, log, log1p, lt, sigmoid, sqrt, square, where
 from tinygen.ops.embedding import check_range
 from tinygen.ops.indexing import gather
 from tinygen.ops.losses import binary_cross_entropy_with_logits
@@ -370,9 +370,9 @@ def score_function_expectation(
 ) -> Tensor:
     """E_q[f(z)] ≈ (1/n) Σ f(z_i), whose gradient is (1/n) Σ (f(z_i) − b) ∇ln q(z_i) (+ ∇f, where f has parameters).
 
-    The value is the plain average; to its graph (f − b)(ln q − ln q) is added, the second ln q and f being constants:
-    zero in value, and the score-function estimator in derivative. Since E_q[∇ln q] = ∇∫q = 0, a constant b changes the
-    variance and not the mean: b ≈ E[f] is a good one.
+    The value is the plain average; to its graph (f − b)(q/q̂ − 1) is added, where q̂ is q as a constant: zero in value,
+    ∇(q/q̂) = ∇ln q in derivative, and ∇²(q/q̂) = ∇²q/q in the second, so that higher derivatives are estimated too.
+    Since E_q[∇ln q] = ∇∫q = 0, a constant b changes the variance and not the mean: b ≈ E[f] is a good one.
 
     Args:
         f: Tensors (n, *batch_shape) → values (n, *rest), where *rest begins batch_shape: what f has summed over its
@@ -387,15 +387,15 @@ def score_function_expectation(
     Raises:
         ValueError: n < 1.
 
-    Source: Williams (1992); Mnih & Gregor, *Neural Variational Inference and Learning* (2014), §2.2–2.3.
+    Source: Williams (1992); Mnih & Gregor, *Neural Variational Inference and Learning* (2014), §2.2–2.3; Foerster et
+    al., *DiCE: The Infinitely Differentiable Monte Carlo Estimator* (2018), for the form of the added term.
     """
     z = q.sample((_positive(n),), rng)
     value = f(z)
     log_q = q.log_prob(z)
     if log_q.ndim > value.ndim:
         log_q = log_q.flatten(value.ndim).sum(-1)
-    weight = (value - baseline).detach()
-    return (value + weight * (log_q - log_q.detach())).mean(0)
+    return (value + (value - baseline) * expm1(log_q - log_q.detach())).mean(0)
 
 
 # ---------------------------------------------------------------------------------------------- arguments

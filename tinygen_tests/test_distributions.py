@@ -302,6 +302,21 @@ def test_the_score_functions_surrogate_has_the_derivatives_of_its_formula():
     assert μ.grad.item() == pytest.approx(((np.exp(z) - 0.5) * (z - 0.2) / σ**2).mean(), rel=1e-10)
 
 
+def test_the_score_functions_second_derivative_is_that_of_the_density():
+    """∇² = (1/n) Σ f ∇²q/q + 2 ∇f ∇ln q + ∇²f: for q = N(μ, σ²) and f = a·z², with a = μ² as a parameter of f."""
+    σ = 1.7
+    μ = tg.tensor(0.2, dtype=tg.float64, requires_grad=True)
+    q = Normal(μ, σ)
+    mean = score_function_expectation(lambda z: μ * μ * z * z, q, 50, stream(4))
+    (first,) = tg.grad(mean, [μ], create_graph=True)
+    (second,) = tg.grad(first, [μ])
+    z = host(q.sample((50,), stream(4)))
+    s = (z - 0.2) / σ**2
+    assert first.item() == pytest.approx((0.04 * z**2 * s + 0.4 * z**2).mean(), rel=1e-10)
+    expected = 0.04 * z**2 * (s**2 - 1 / σ**2) + 2 * 0.4 * z**2 * s + 2 * z**2
+    assert second.item() == pytest.approx(expected.mean(), rel=1e-10)
+
+
 # ---------------------------------------------------------------------------------------------- errors
 
 
