@@ -10,6 +10,7 @@ from typing import Any as _Any
 
 from tinygen import cuda
 from tinygen import methods as _methods  # first: hangs the ops on Tensor
+from tinygen.arguments import explain_all as _explain_all
 from tinygen.autograd import grad
 from tinygen.backend import (
     DeviceError,
@@ -140,6 +141,8 @@ if TYPE_CHECKING:
     from tinygen import data, distributions, metrics, models, nn, optim, testing, training, viz
 
 __version__ = "0.1.0"
+
+_explain_all(globals(), [name for name in globals() if not name.startswith("_")])
 
 _PARTS = ("data", "distributions", "metrics", "models", "nn", "optim", "testing", "training", "viz")
 

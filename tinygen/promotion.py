@@ -63,7 +63,8 @@ def result_type(*values: Any) -> np.dtype:
         elif is_array(value):
             rank, category, dtype = 1 + (value.ndim > 0), _CATEGORY[value.dtype.kind], value.dtype
         else:
-            raise TypeError(f"expected a Tensor or a number, got {type(value).__name__}: {value!r}")
+            kind = type(value).__name__
+            raise TypeError(f"expected a Tensor or a number, got {kind}: {value!r}; make one with tg.tensor(...)")
         known = best.get(rank)
         if known is None or category > known[0]:
             best[rank] = (category, dtype)

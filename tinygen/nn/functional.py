@@ -5,6 +5,7 @@
 Each is documented where it is defined, with its formula, shapes and derivative.
 """
 
+from tinygen.arguments import explain_all as _explain_all
 from tinygen.ops.activations import elu, gelu, leaky_relu, logsigmoid, relu, silu, softplus
 from tinygen.ops.attention import scaled_dot_product_attention
 from tinygen.ops.convolution import conv2d, conv_transpose2d
@@ -41,3 +42,5 @@ __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "nll_loss", "kl_div",
 ]
 # fmt: on
+
+_explain_all(globals(), __all__)

@@ -105,7 +105,7 @@ MUTANTS = [
         "            node.edges, node.saved = None, {}\n",
         "            pass\n",
         "memory is not released, and a second sweep is not refused",
-        "test_autograd.py::test_a_second_sweep_through_a_freed_graph_says_what_to_do",
+        "test_autograd_memory.py::test_a_second_sweep_through_a_freed_graph_says_what_to_do",
     ),
     Mutant(
         "saved-arrays-outlive-the-sweep",
@@ -113,7 +113,7 @@ MUTANTS = [
         "node.edges, node.saved = None, {}",
         "node.edges = None",
         "what the vjps needed stays in memory as long as the result",
-        "test_autograd.py::test_saved_arrays_are_freed_though_somebody_holds_the_result",
+        "test_autograd_memory.py::test_saved_arrays_are_freed_though_somebody_holds_the_result",
     ),
     Mutant(
         "the-sweep-records-itself",
@@ -129,7 +129,7 @@ MUTANTS = [
         "    try:\n        return _run(seeds, keep, useful, retain, create)\n    finally:\n        recording.reset(token)",
         "    found = _run(seeds, keep, useful, retain, create)\n    recording.reset(token)\n    return found",
         "after a sweep that failed nothing is recorded any more",
-        "test_autograd.py::test_a_second_sweep_through_a_freed_graph_says_what_to_do",
+        "test_autograd_memory.py::test_a_second_sweep_through_a_freed_graph_says_what_to_do",
     ),
     Mutant(
         "a-write-to-a-saved-tensor-goes-unseen",
@@ -241,6 +241,6 @@ MUTANTS = [
         "if useful is not None and not any(target in useful for target in _edges(node)):",
         "if False:",
         "grad(y, h) frees the graph behind h, which it does not need",
-        "test_autograd.py::test_the_graph_behind_an_inner_input_is_not_freed",
+        "test_autograd_memory.py::test_the_graph_behind_an_inner_input_is_not_freed",
     ),
 ]

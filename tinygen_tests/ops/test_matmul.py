@@ -271,7 +271,7 @@ def test_operands_that_are_no_tensors_are_named(wrong):
         lambda: tg.outer(tg.ones(2), wrong),
         lambda: tg.einsum("i,i", tg.ones(2), wrong),
     ):
-        with pytest.raises(TypeError, match=r"(matmul|outer|einsum): expected a Tensor, got (list|float|None)"):
+        with pytest.raises(TypeError, match=r"(matmul|outer|einsum): expected .*Tensor.*, got (list|float|None)"):
             call()
 
 
