@@ -14,6 +14,7 @@ from tinygen import nn
 from tinygen.creation import arange, zeros
 from tinygen.distributions import Categorical
 from tinygen.nn import functional as F
+from tinygen.ops.shape import broadcast_to
 from tinygen.random import Generator
 from tinygen.tensor import Tensor, no_grad
 
@@ -32,8 +33,9 @@ class MaskedLinear(nn.Linear):
 
     def __init__(self, groups: int, n_in: int, n_out: int, strict: bool, rng: Generator | None = None) -> None:
         super().__init__(groups * n_in, groups * n_out, rng=rng)
-        i = arange(groups * n_out).unsqueeze(1) // n_out
-        j = arange(groups * n_in).unsqueeze(0) // n_in
+        group = arange(groups).unsqueeze(1)
+        i = broadcast_to(group, (groups, n_out)).reshape(-1, 1)
+        j = broadcast_to(group, (groups, n_in)).reshape(1, -1)
         self.register_buffer("mask", (j < i if strict else j <= i).to(self.weight.dtype), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
