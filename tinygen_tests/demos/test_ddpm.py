@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -20,22 +22,32 @@ def demo(out, *words):
     cli.main(["ddpm", "--quick", "--out", str(out), "--batch-size", "30", *words])
 
 
-def test_a_quick_run_draws_every_picture_and_reports_every_figure(tmp_path, capsys):
-    demo(tmp_path, "--steps", "3", "--class", "7", "--guidance", "2")
-    made = set(os.listdir(tmp_path))
+OPTIONS = ("--steps", "5", "--class", "7", "--guidance", "2")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run from beginning to end, and what it printed."""
+    folder, printed = tmp_path_factory.mktemp("whole"), io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        demo(folder, *OPTIONS)
+    return folder, printed.getvalue()
+
+
+def test_a_quick_run_draws_every_picture_and_reports_every_figure(whole):
+    folder, printed = whole
+    made = set(os.listdir(folder))
     expected = {f"{name}.png" for name in PICTURES} | {"chain.gif", "class_7.png", "results.json", "log.jsonl"}
     assert expected <= made
-    assert all((tmp_path / name).stat().st_size for name in expected)
-    results = json.loads((tmp_path / "results.json").read_text())
+    assert all((folder / name).stat().st_size for name in expected)
+    results = json.loads((folder / "results.json").read_text())
     for name in ("confident", "Fréchet distance", "wanted class shown", "bits per dimension", "smallest class share"):
         assert name in results
-    assert {"loss", "loss_points"} <= set(read_log(tmp_path / "log.jsonl")[0])
-    assert "Fréchet ratio" in capsys.readouterr().out
+    assert {"loss", "loss_points"} <= set(read_log(folder / "log.jsonl")[0])
+    assert "Fréchet ratio" in printed
 
 
-def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, monkeypatch):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    demo(whole, "--steps", "5")
+def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, monkeypatch, whole):
     log = Run.log
 
     def interrupted(self, **values):
@@ -45,12 +57,12 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Run, "log", interrupted)
     with pytest.raises(SystemExit):
-        demo(parts, "--steps", "5")
+        demo(tmp_path, *OPTIONS)
     monkeypatch.setattr(Run, "log", log)
-    assert len(read_log(parts / "log.jsonl")) == 3
-    demo(parts, "--steps", "5", "--resume")
+    assert len(read_log(tmp_path / "log.jsonl")) == 3
+    demo(tmp_path, *OPTIONS, "--resume")
     for name in ("checkpoint.npz", "results.json", "progress.png", "samples.png", "score.png"):
-        assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
+        assert (whole[0] / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("words, message", [

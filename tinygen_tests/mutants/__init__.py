@@ -18,6 +18,7 @@ from tinygen_tests.mutants import (
     optimizers,
     pooling,
     randomness,
+    variational,
 )
 from tinygen_tests.mutants.mutant import Mutant
 
@@ -36,6 +37,7 @@ FAMILIES: dict[str, list[Mutant]] = {
     "files": files.MUTANTS,
     "adversarial": adversarial.MUTANTS,
     "diffusion": diffusion.MUTANTS,
+    "variational": variational.MUTANTS,
 }
 
 MUTANTS: list[Mutant] = [mutant for family in FAMILIES.values() for mutant in family]
