@@ -101,7 +101,7 @@ run = common.run(
      "noise": noise},
 )
 digits = tg.tensor(np.arange(10), device=args.device)
-quickly = model.sampler(tg.models.DDIMSampler, 20)
+quickly = model.sampler(tg.models.DDIMSampler, 5 if args.quick else 20)
 shots = [max(1, round(args.steps * (k / SHOTS) ** 2)) for k in range(1, SHOTS + 1)]
 batches = loader.forever()
 for step in run:
@@ -148,7 +148,7 @@ def typical_of(d: int) -> int:
 
 
 typical = unseen[[typical_of(d) for d in range(10)]]
-FRAMES = 10 if args.quick else 40
+FRAMES = 6 if args.quick else 40
 there = list(diffusion.noising_chain(model.schedule, model.encode(typical), FRAMES, rng=fresh(2)))
 walk = model.sampler(tg.models.DDPMSampler, FRAMES)
 with tg.no_grad():
@@ -179,7 +179,7 @@ tg.viz.save_rows(out / "chain.png", {name: model.decode(x) for name, x in rows.i
 # class, (1 + w)·output(x_t, y) − w·output(x_t): purer, and more alike.
 
 # %%
-steps = 10 if args.quick else 25
+steps = 5 if args.quick else 25
 ancestral = model.sampler(tg.models.DDPMSampler, steps)
 by_row = tg.tensor(np.repeat(np.arange(10), 10), device=args.device)
 hundred = model.sample(100, y=by_row, sampler=ancestral, rng=fresh(5))
@@ -215,7 +215,7 @@ upper[:, : shape[1] // 2] = True
 known = tg.tensor(upper, device=args.device)
 halves = tg.where(known, typical, 0.5)
 holes = {"known": halves}
-mended = model.sampler(tg.models.DDPMSampler, 10 if args.quick else 40)
+mended = model.sampler(tg.models.DDPMSampler, 5 if args.quick else 40)
 for k in range(3):
     holes[f"completed, {k + 1}"] = diffusion.inpaint(
         model, halves, known, sampler=mended, resample=1 if args.quick else 3, rng=fresh(9 + k)
