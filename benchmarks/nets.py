@@ -79,7 +79,7 @@ def dcgan(lib: Any, x: Any, width: int = 32) -> Callable[[], Any]:
 
 def ddpm(lib: Any, x: Any, width: int = 32) -> Callable[[], Any]:
     """‖ε − ε̂‖² of a two-level U-Net with GroupNorm, SiLU, attention at the lower level and a skip."""
-    net = _unet(lib, width)
+    net = unet(lib, width)
     F = lib.nn.functional
 
     def loss() -> Any:
@@ -103,7 +103,8 @@ def _trained(lib: Any, net: Any, loss: Callable[[], Any]) -> Callable[[], Any]:
     return step
 
 
-def _unet(lib: Any, width: int) -> Any:
+def unet(lib: Any, width: int) -> Any:
+    """The denoiser of :func:`ddpm`: net(x_t (N, 1, H, W), t (N)) → (N, 1, H, W), for even H and W."""
     nn, F = lib.nn, lib.nn.functional
     dim = 4 * width
 

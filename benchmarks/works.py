@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import tinygen as tg
-from benchmarks.nets import FAMILIES
+from benchmarks.nets import FAMILIES, unet
 from benchmarks.peers import libraries, set_threads, torch_or_none
 from benchmarks.timing import Row, measure
 
@@ -167,10 +167,8 @@ def sampling(turns: int = 3) -> Iterator[Row]:
         ).eval()
         return _without_gradients(lib, lambda: net(lib.randn(1000, 64)))
 
-    def unet(lib: Any, F: Any) -> Callable[[], Any]:
-        from benchmarks.nets import _unet
-
-        net = _unet(lib, 32)
+    def chain(lib: Any, F: Any) -> Callable[[], Any]:
+        net = unet(lib, 32)
 
         def ddim() -> None:
             x = lib.randn(16, 1, 28, 28)
@@ -181,7 +179,7 @@ def sampling(turns: int = 3) -> Iterator[Row]:
 
     yield measure("VAE, 1,000 images", _both(vae), turns)
     yield measure("GAN, 1,000 images", _both(gan), turns)
-    yield measure("U-Net, 16 images in 50 steps", _both(unet), turns)
+    yield measure("U-Net, 16 images in 50 steps", _both(chain), turns)
 
 
 def _without_gradients(lib: Any, f: Callable[[], Any]) -> Callable[[], Any]:
