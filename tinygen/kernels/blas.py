@@ -22,7 +22,8 @@ import numpy as np
 
 from tinygen.kernels import threads
 
-_PIECE = 1 << 24  # multiplications in a piece: above 100 µs, many times what waking a helper costs
+_PIECE = 1 << 24  # multiplications in a piece: above 100 µs, so that cutting costs little
+_WORTH = 1 << 23  # multiplications from where on two pieces are quicker than one, though small
 _MOST = 16  # pieces
 
 
@@ -53,6 +54,11 @@ def take_over() -> bool:
 take_over()
 
 
+def _pieces(work: int) -> int:
+    """In how many pieces so many multiplications are cut."""
+    return min(max(work // _PIECE, 2 if work >= _WORTH else 1), _MOST)
+
+
 def product(a: Any, b: Any) -> Any:
     """A B for NumPy arrays, as ``numpy.matmul``, on several threads where it is large.
 
@@ -63,7 +69,7 @@ def product(a: Any, b: Any) -> Any:
     m, k = a.shape[-2:]
     n = b.shape[-1]
     if a.ndim == b.ndim == 2:
-        pieces = min(m * k * n // _PIECE, _MOST, max(m, n) // 16)
+        pieces = min(_pieces(m * k * n), max(m, n) // 16)
         if pieces < 2 or a.dtype != b.dtype:
             return np.matmul(a, b)
         c = np.empty((m, n), a.dtype)
@@ -74,7 +80,7 @@ def product(a: Any, b: Any) -> Any:
     else:
         stack = a.shape[:-2]
         count = int(np.prod(stack)) if stack == b.shape[:-2] else 0
-        pieces = min(count * m * k * n // _PIECE, _MOST, stack[0] if stack else 0)
+        pieces = min(_pieces(count * m * k * n), stack[0] if stack else 0)
         if pieces < 2 or a.dtype != b.dtype:
             return np.matmul(a, b)
         c = np.empty((*stack, m, n), a.dtype)
