@@ -117,7 +117,7 @@ def sum_to_size(input, size):
     if extra < 0 or False in fits:
         raise ValueError(f"the size {size} does not broadcast to {input.shape}")
     positions = tuple(range(2, input.ndim))
-    if positions and not extra and ones[-len(positions) :] == positions:  # the gradient of one number for each channel
+    if positions and ones[-len(positions) :] == positions:  # the gradient of one number for each channel
         input = sum_product(positions, input)
         ones = ones[: -len(positions)]
     summed = input.sum(axis=(*range(extra), *ones), keepdims=True)
