@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ class Located(NamedTuple):
         return lines_of(ROOT / self.path)[self.first - 1 : self.last]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(path: Path, stamp: int) -> tuple[list[str], ast.Module]:
     text = path.read_text("utf-8")
     return text.splitlines(), ast.parse(text)
