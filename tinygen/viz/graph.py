@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinygen.tensor import Node, Tensor
+from tinygen.autograd import grad
+from tinygen.tensor import Node, Tensor, wrap_recorded
 from tinygen.viz.canvas import FAINT, INK, new_figure, optional, save_figure
 from tinygen.viz.layout import layered_layout
 
@@ -19,18 +20,22 @@ class Vertex(NamedTuple):
     name: str
     detail: str
     is_op: bool
+    more: tuple[str, ...] = ()
 
 
-def trace(tensor: Tensor, names: Mapping[str, Tensor] | None = None) -> tuple[list[Vertex], list[tuple[int, int]]]:
+def trace(
+    tensor: Tensor, names: Mapping[str, Tensor] | None = None, gradients: bool = False
+) -> tuple[list[Vertex], list[tuple[int, int]]]:
     """The recorded graph behind a tensor, read without recursion: vertices, and edges (from input to op).
 
     Only what the backward sweep will visit is in it: constants have no gradient and are not recorded. Vertex
-    0 is the op that made the tensor. An op that uses a tensor twice has two edges from it.
+    0 is the op that made the tensor. An op that uses a tensor twice has two edges from it. With ``gradients`` each
+    vertex says ∂(tensor)/∂(its result), by a sweep that keeps the graph.
 
     Raises:
         TypeError: not a Tensor.
         ValueError: the tensor was not computed from anything that requires grad.
-        RuntimeError: its graph was freed by a backward sweep.
+        RuntimeError: its graph was freed by a backward sweep; or gradients are asked for of more numbers than one.
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"tensor: expected a Tensor, got {type(tensor).__name__}")
@@ -39,17 +44,19 @@ def trace(tensor: Tensor, names: Mapping[str, Tensor] | None = None) -> tuple[li
             "tensor: nothing was recorded, so there is no graph to draw; compute it from a tensor with "
             "requires_grad=True, outside no_grad()"
         )
-    name_of = {id(value): name for name, value in (names or {}).items()}
+    known = {id(value._node or value): (name, value) for name, value in (names or {}).items()}
     found: dict[int, int] = {id(tensor.grad_fn): 0}
     queue: list[Node | Tensor] = [tensor.grad_fn]
     vertices: list[Vertex] = []
     edges: list[tuple[int, int]] = []
     for current in queue:  # grows while it is read
         shape = "×".join(map(str, current.shape)) or "scalar"
+        name, value = known.get(id(current), ("", None))
+        one = (f"= {_short(value.item())}",) if gradients and value is not None and value.numel() == 1 else ()
         if isinstance(current, Tensor):
-            vertices.append(Vertex(name_of.get(id(current), "tensor"), f"{shape} {current.dtype}", False))
+            vertices.append(Vertex(name or "tensor", f"{shape} {current.dtype}", False, one))
             continue
-        vertices.append(Vertex(current.op.name, shape, True))
+        vertices.append(Vertex(f"{name}: {current.op.name}" if name else current.op.name, shape, True, one))
         if current.edges is None:
             raise RuntimeError(
                 f"tensor: the graph was freed by a backward sweep (at {current.op.name}); draw it before "
@@ -60,10 +67,22 @@ def trace(tensor: Tensor, names: Mapping[str, Tensor] | None = None) -> tuple[li
                 found[id(source)] = len(queue)
                 queue.append(source)
             edges.append((found[id(source)], found[id(current)]))
+    if gradients:
+        # A tensor that nobody holds any more is made again for its place in the graph: only its node is asked for.
+        places = [x if isinstance(x, Tensor) else wrap_recorded(tensor.data, x) for x in queue]
+        for i, g in enumerate(grad(tensor, places, retain_graph=True)):
+            assert g is not None
+            size = f"grad {_short(g.item())}" if g.numel() == 1 else f"‖grad‖ {_short(g.norm().item())}"
+            vertices[i] = vertices[i]._replace(more=(*vertices[i].more, size))
     return vertices, edges
 
 
-def computation_graph(tensor: Tensor, names: Mapping[str, Tensor] | None = None) -> str:
+def _short(value: Any) -> str:
+    """Three digits and a proper minus sign."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def computation_graph(tensor: Tensor, names: Mapping[str, Tensor] | None = None, gradients: bool = False) -> str:
     """The graph behind a tensor as text in Graphviz's DOT language.
 
     Tensors that gradients flow to are boxes with their shape and dtype, ops are ellipses with the shape of
@@ -71,7 +90,10 @@ def computation_graph(tensor: Tensor, names: Mapping[str, Tensor] | None = None)
 
     Args:
         tensor: what was computed, such as a loss.
-        names: name → leaf tensor, such as ``dict(model.named_parameters())``; others are called "tensor".
+        names: name → tensor, such as ``dict(model.named_parameters())``; a result on the way may have one too, which
+            then stands before its op's. Other leaves are called "tensor".
+        gradients: also write g = ∂(tensor)/∂(what the vertex stands for), the number itself or ‖g‖ = √(Σ g²); and the
+            value of what is in ``names``, where that is one number. No ``.grad`` is touched, and the graph is kept.
 
     Returns:
         The text, one line for each vertex and edge.
@@ -79,12 +101,13 @@ def computation_graph(tensor: Tensor, names: Mapping[str, Tensor] | None = None)
     Raises:
         TypeError: not a Tensor.
         ValueError: the tensor was not computed from anything that requires grad.
-        RuntimeError: its graph was freed by a backward sweep.
+        RuntimeError: its graph was freed by a backward sweep; or gradients are asked for of more numbers than one.
     """
-    vertices, edges = trace(tensor, names)
+    vertices, edges = trace(tensor, names, gradients)
     lines = ["digraph computation {", "  rankdir=TB;"]
     for i, vertex in enumerate(vertices):
-        text = "\\n".join(part.replace("\\", "\\\\").replace('"', '\\"') for part in (vertex.name, vertex.detail))
+        parts = (vertex.name, vertex.detail, *vertex.more)
+        text = "\\n".join(part.replace("\\", "\\\\").replace('"', '\\"') for part in parts)
         lines.append(f'  v{i} [label="{text}", shape={"ellipse" if vertex.is_op else "box"}];')
     lines += [f"  v{start} -> v{end};" for start, end in edges]
     return "\n".join([*lines, "}"]) + "\n"
@@ -96,13 +119,17 @@ def save_graph(
     names: Mapping[str, Tensor] | None = None,
     title: str = "",
     max_vertices: int = 150,
+    gradients: bool = False,
 ) -> Path:
     """Draw the graph behind a tensor, inputs above, result below; no Graphviz needed.
 
     Args:
         path: ends in ``.png``, ``.svg`` or ``.pdf``.
         tensor: what was computed, such as a loss.
-        names: name → leaf tensor, such as ``dict(model.named_parameters())``; others are called "tensor".
+        names: name → tensor, such as ``dict(model.named_parameters())``; a result on the way may have one too, which
+            then stands before its op's. Other leaves are called "tensor".
+        gradients: also write g = ∂(tensor)/∂(what the vertex stands for), the number itself or ‖g‖ = √(Σ g²); and the
+            value of what is in ``names``, where that is one number. No ``.grad`` is touched, and the graph is kept.
         title: above the drawing.
         max_vertices: larger graphs are refused: their drawing could not be read.
 
@@ -112,11 +139,11 @@ def save_graph(
     Raises:
         TypeError: not a Tensor.
         ValueError: nothing was recorded, or the graph has more than ``max_vertices`` vertices.
-        RuntimeError: its graph was freed by a backward sweep.
+        RuntimeError: its graph was freed by a backward sweep; or gradients are asked for of more numbers than one.
         ImportError: matplotlib is not installed.
         OSError: the file cannot be written. On any failure an older file of that name is left as it was.
     """
-    vertices, edges = trace(tensor, names)
+    vertices, edges = trace(tensor, names, gradients)
     if len(vertices) > max_vertices:
         raise ValueError(
             f"tensor: its graph has {len(vertices)} vertices, more than max_vertices={max_vertices}; draw a "
@@ -138,11 +165,13 @@ def save_graph(
             if not waiting[start]:
                 ready.append(start)
 
-    widths = [0.24 + 0.083 * max(len(v.name) * 1.15, len(v.detail)) for v in vertices]  # inches, by the font
+    # inches, by the font
+    widths = [0.24 + 0.083 * max(len(v.name) * 1.15, len(v.detail), *map(len, v.more)) for v in vertices]
     weights = [8.0 if v.is_op else 1.0 for v in vertices]  # the ops make the straight lines, leaves stand aside
     times = Counter(edges)
     points, routes = layered_layout(layers, list(times), widths, weights)
-    row, margin, half = 0.95, 0.3, 0.24
+    most = max(len(v.more) for v in vertices)
+    row, margin, half = 0.95 + 0.17 * most, 0.3, 0.24 + 0.085 * most
     right = max(x + w / 2 for (x, _), w in zip(points, widths, strict=True))
     right = max([right, 0.11 * len(title), *(x for route in routes for x, _ in route)])
     width, height = right + 2 * margin, row * max(layers) + 2 * (margin + half) + (0.3 if title else 0)
@@ -173,8 +202,11 @@ def save_graph(
                 linewidth=1,
             )
         )
-        axes.text(x, y * row + 0.085, vertex.name, ha="center", va="center", fontsize=9.5, color=INK)
-        axes.text(x, y * row - 0.095, vertex.detail, ha="center", va="center", fontsize=7.5, color="#555555")
+        top = y * row + 0.085 * (1 + len(vertex.more))
+        axes.text(x, top, vertex.name, ha="center", va="center", fontsize=9.5, color=INK)
+        for k, text in enumerate((vertex.detail, *vertex.more)):
+            colour = "#bd1f01" if "grad" in text else "#555555"
+            axes.text(x, top - 0.18 - 0.16 * k, text, ha="center", va="center", fontsize=7.5, color=colour)
     if title:
         axes.text(0, height - 2 * margin - half + 0.08, title, fontsize=12, color=INK, va="center")
     return save_figure(path, figure)

@@ -157,3 +157,32 @@ def test_a_graph_too_large_to_read_is_refused(tmp_path):
         viz.save_graph(tmp_path / "a.png", y)
     assert list(tmp_path.iterdir()) == []
     assert viz.save_graph(tmp_path / "a.svg", times(leaf(2), 2.0)).stat().st_size > 0
+
+
+def test_gradients_and_known_values_are_written_and_nothing_is_touched():
+    """L = (a·b)·(a·b) at a = 2, b = −3: ∂L/∂(ab) = 2ab = −12, ∂L/∂a = −12·b = 36, ∂L/∂b = −12·a = −24."""
+    a, b = (Tensor(np.array(value), requires_grad=True) for value in (2.0, -3.0))
+    e = times(a, b)
+    L = times(e, e)
+    text = viz.computation_graph(L, {"a": a, "b": b, "e": e}, gradients=True)
+    assert "\n".join(line for line in text.splitlines() if "label" in line) == "\n".join([
+        '  v0 [label="times\\nscalar\\ngrad 1", shape=ellipse];',
+        '  v1 [label="e: times\\nscalar\\n= −6\\ngrad −12", shape=ellipse];',
+        '  v2 [label="a\\nscalar float64\\n= 2\\ngrad 36", shape=box];',
+        '  v3 [label="b\\nscalar float64\\n= −3\\ngrad −24", shape=box];',
+    ])
+    assert a.grad is None and "grad 36" in viz.computation_graph(L, gradients=True), "the graph is still there"
+    L.backward()
+    assert a.grad.item() == 36
+
+
+def test_the_gradient_of_many_numbers_is_its_norm(figures):
+    x = leaf(4, 3)
+    viz.save_graph("a.png", total(times(x, 2.0)), {"x": x}, gradients=True)
+    texts = [t.get_text() for t in figures[0].axes[0].texts]
+    assert texts.count("grad 1") == 1 and f"‖grad‖ {2 * 12**0.5:.3g}" in texts and f"‖grad‖ {12**0.5:.3g}" in texts
+
+
+def test_gradients_of_many_results_are_refused():
+    with pytest.raises(RuntimeError, match="not one number"):
+        viz.computation_graph(times(leaf(2), 2.0), gradients=True)
