@@ -184,6 +184,11 @@ def _number(value: Any, array: np.ndarray) -> str:
     return text.replace("-", "−")
 
 
+def _overlap(one: Mark, other: Mark) -> bool:
+    """Whether two rectangles have a cell in common."""
+    return all(max(one[i], other[i]) < min(one[i] + one[i + 2], other[i] + other[i + 2]) for i in (0, 1))
+
+
 def _draw(axes: Any, panel: Panel, x: float, y: float, cell: float, written: bool) -> None:
     """One matrix with its upper left corner at (x, y), in inches; y grows downwards."""
     patches = optional("matplotlib.patches", "matplotlib")
@@ -211,7 +216,8 @@ def _draw(axes: Any, panel: Panel, x: float, y: float, cell: float, written: boo
                     fontsize=10, color="#a0a0a0" if grey else INK, ha="center", va="center", zorder=4,
                 )  # fmt: skip
     for k, (row, column, height, width) in enumerate(panel.marks):
-        inset = 0.03 + 0.035 * (k % 3) if written else 0.0  # so that frames which overlap can be told apart
+        covered = sum(_overlap(panel.marks[j], (row, column, height, width)) for j in range(k))
+        inset = 0.03 + 0.035 * (covered % 3) if written else 0.0  # so that frames which overlap can be told apart
         corner = (x + column * cell + inset, y + row * cell + inset)
         axes.add_patch(
             patches.Rectangle(
