@@ -10,6 +10,7 @@ from typing import Any as _Any
 
 from tinygen import cuda
 from tinygen import methods as _methods  # first: hangs the ops on Tensor
+from tinygen.anomaly import AnomalyError, detect_anomaly
 from tinygen.arguments import explain_all as _explain_all
 from tinygen.autograd import grad
 from tinygen.backend import (

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any
 
+from tinygen import anomaly
+from tinygen.anomaly import watching
 from tinygen.backend import DeviceError, array_module
 from tinygen.tensor import Node, Tensor, enable_grad, no_grad, recording, wrap, wrap_recorded
 
@@ -241,7 +243,10 @@ def _run(
         incoming = g.data
         for (rule, picks), target in zip(node.rules, edges, strict=True):
             if useful is None or target in useful:
-                result = rule(g, *[saved[pick] for pick in picks])
+                if watching:
+                    result = _watched(node, rule, g, saved, picks)
+                else:
+                    result = rule(g, *[saved[pick] for pick in picks])
                 result = _checked(result, target, node)
                 if type(target) is Node:
                     deliver(target, result, True)
@@ -258,6 +263,21 @@ def _run(
         if keep is None or target in keep:
             found[target] = g
     return found, shared
+
+
+def _watched(node: Node, rule: Any, g: Tensor, saved: dict[int, Any], picks: tuple[int, ...]) -> Any:
+    """What the vjp returns, looked at; an error in it is told with the line that made the step."""
+    token = anomaly.within(node)
+    try:
+        result = rule(g, *[saved[pick] for pick in picks])
+    except Exception as error:
+        if token is not None:
+            error.add_note("\n".join([f"in the derivative of {node.op.name}", *anomaly.called(node)]))
+        raise
+    finally:
+        anomaly.leave(token)
+    anomaly.check_gradient(node, rule, g, saved, result)
+    return result
 
 
 def _unpack(node: Node) -> dict[int, Any]:

@@ -35,6 +35,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from tinygen import anomaly
+from tinygen.anomaly import watching
 from tinygen.backend import DeviceError, array_module, device_of, is_array
 from tinygen.promotion import promote
 from tinygen.tensor import Node, Tensor, recording, wrap, wrap_recorded
@@ -291,6 +293,15 @@ class Op:
                 edges.append(tensor._node or tensor)
         return wrap_recorded(out, Node(self, rules, edges, saved, out))
 
+    def watched(self, args: Sequence, raw: Sequence, out: Any, aux: Any, tracked: int) -> Tensor:
+        """The same under detect_anomaly: the result is looked at, and a recorded step knows the line that made it."""
+        anomaly.check_result(self, raw, out)
+        if not (tracked and self.rules and recording.get()):
+            return wrap(out)
+        result = self.record(args, out, aux, tracked) if self.sequence is None else self.record_sequence(args, out, aux)
+        anomaly.remember(result._node)
+        return result
+
 
 def _at(rule: Callable, i: int, g: Tensor, *values: Any) -> Tensor:
     return rule(g, i, *values)
@@ -360,6 +371,8 @@ def op(
             out, result_aux = out
         if type(out) not in _array_types:
             out = _as_array(out, raw)
+        if watching:
+            return declared.watched(args, raw, out, result_aux, tracked)
         if tracked and rules and recording.get():
             return declared.record(args, out, result_aux, tracked)
         return wrap(out)
@@ -380,7 +393,10 @@ def op(
             out, result_aux = out
         if type(out) not in _array_types:
             out = _as_array(out, raw)
-        if rules and recording.get() and any(isinstance(t, Tensor) and t._tracked for t in (*tensors, *bound)):
+        tracked = any(isinstance(t, Tensor) and t._tracked for t in (*tensors, *bound))
+        if watching:
+            return declared.watched(bound, raw, out, result_aux, tracked)
+        if tracked and rules and recording.get():
             return declared.record_sequence(bound, out, result_aux)
         return wrap(out)
 

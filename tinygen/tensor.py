@@ -45,9 +45,10 @@ class Node:
         saved: the values that the rules need, by pick.
         shape, dtype: of the result, which its gradient must have too.
         number: its place in the order of recording.
+        place: the lines that led to it; there only if it was recorded under :class:`tinygen.detect_anomaly`.
     """
 
-    __slots__ = ("op", "rules", "edges", "saved", "shape", "dtype", "number", "__weakref__")
+    __slots__ = ("op", "rules", "edges", "saved", "shape", "dtype", "number", "place", "__weakref__")
 
     def __init__(self, op: Any, rules: Any, edges: list, saved: dict, data: Any) -> None:
         self.op = op
