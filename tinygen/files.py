@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def whole_file(
+    path: str | os.PathLike[str], previous: str | os.PathLike[str] | None = None
+) -> Iterator[BinaryIO]:
     """A file to write (and re-read) that takes its place at ``path`` only once it is complete and on disk.
 
     It is a temporary neighbour until the block ends; then it is synced and renamed over ``path``. If anything
     fails, it is removed and what was at ``path`` stays.
+
+    Args:
+        path: the file.
+        previous: a name in the same folder under which what was at ``path`` is kept, replacing what was there.
+            There is no instant at which neither holds a whole file.
 
     Raises:
         OSError: the folder does not exist or cannot be written, or the disk is full.
@@ -35,22 +45,58 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None:
+            keep_as(path, path.with_name(Path(previous).name))
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:  # a full disk names no file
             error.filename = str(path)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Let ``other``, in the same folder, be a second name of the file at ``path``, in place of what it was before.
+
+    Where the file system has no second names, the file is renamed. Nothing happens where there is no file.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    if not path.exists():
+        return
+    link = other.with_name(temporary_name(other.name, os.urandom(4).hex()))
+    try:
+        os.link(path, link)
+    except OSError:
+        os.replace(path, other)
+        return
+    os.replace(link, other)
+    link.unlink(missing_ok=True)  # where both named one file already, POSIX's rename leaves both names
 
 
 def temporary_name(name: str, unique: str) -> str:
-    """The name of a temporary neighbour of the file ``name``; ``unique="*"`` gives the pattern of all."""
+    """The name of a temporary neighbour of the file ``name``; ``unique`` is eight hexadecimal digits."""
     return f".{name}.{unique}.tmp"
 
 
-def _sync_folder(folder: Path) -> None:
-    """Ask for the rename itself to survive a power cut; systems that cannot open a folder need no asking."""
+def remove_temporaries(folder: str | os.PathLike[str]) -> list[str]:
+    """Remove what writers that were killed have left in a folder; their names.
+
+    Only for a folder in which nobody else is writing at this moment.
+
+    Raises:
+        OSError: the folder cannot be read or written.
+    """
+    found = sorted(path for path in Path(folder).iterdir() if _TEMPORARY.fullmatch(path.name))
+    for path in found:
+        path.unlink(missing_ok=True)
+    return [path.name for path in found]
+
+
+def sync_folder(folder: Path) -> None:
+    """Ask for renames in a folder to survive a power cut; systems that cannot open a folder need no asking."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

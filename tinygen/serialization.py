@@ -21,6 +21,7 @@ import math
 import os
 import re
 import struct
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -57,6 +58,19 @@ class CheckpointError(ValueError):
 
     The message names the file, says what is wrong with it and what to do.
     """
+
+
+class DamagedError(CheckpointError):
+    """A file is cut short, has changed since it was written, or never was tinygen's.
+
+    Args:
+        what: the file and what is wrong with it; kept as an attribute.
+        advice: what to do.
+    """
+
+    def __init__(self, what: str, advice: str = "use a backup or save it again") -> None:
+        super().__init__(f"{what}; {advice}")
+        self.what = what
 
 
 # ------------------------------------------------------------------------------------------ public face
@@ -97,7 +111,8 @@ def load(f: str | os.PathLike[str], map_location: str | None = None) -> Any:
             each where it was when it was saved.
 
     Raises:
-        CheckpointError: the file is truncated, damaged, not from :func:`save`, or in a newer format.
+        CheckpointError: the file is truncated, damaged, not from :func:`save` (these are DamagedError, one kind of
+            it), or in a newer format.
         FileNotFoundError, OSError: it cannot be read.
         DeviceError: a GPU is needed and cannot be used (``map_location="cpu"`` needs none).
         TypeError, ValueError: f is not a path, or map_location not a device.
@@ -110,8 +125,12 @@ def load(f: str | os.PathLike[str], map_location: str | None = None) -> Any:
 # ------------------------------------------------------------------------------------- the file's shell
 
 
-def write_file(f: str | os.PathLike[str], kind: str, content: Any) -> None:
+def write_file(
+    f: str | os.PathLike[str], kind: str, content: Any, previous: str | os.PathLike[str] | None = None
+) -> None:
     """Write ``content`` as a sealed file of one kind; :func:`save` and the training checkpoints share it.
+
+    What stood there before is kept as ``previous``, where that is a name (see :func:`tinygen.files.whole_file`).
 
     Raises: as :func:`save`.
     """
@@ -124,10 +143,11 @@ def write_file(f: str | os.PathLike[str], kind: str, content: Any) -> None:
         "kind": kind,
         "tinygen": _own_version(),
         "numpy": np.__version__,
+        "python": sys.version.partition(" ")[0],
         "content": tree,
     }
     text = json.dumps(metadata, allow_nan=False).encode()
-    with whole_file(path) as file:
+    with whole_file(path, previous) as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             archive.comment = _SEAL + b"0" * _HEX_DIGITS
             with archive.open(_member(_METADATA, len(text)), "w") as member:
@@ -172,9 +192,8 @@ def read_file(f: str | os.PathLike[str], map_location: str | None = None) -> tup
                 raise  # the disk's trouble; EINVAL is zipfile's, sent to a negative offset
             # Sealed, yet not what write_file writes: edited by hand or by another program. Whatever a
             # malformed zip, JSON or .npy raises (zipfile alone has six types) means the same to the caller.
-            raise CheckpointError(
-                f"{path} does not hold what tinygen writes ({error}); it was changed after it was saved: "
-                "use a backup or save it again"
+            raise DamagedError(
+                f"{path} does not hold what tinygen writes ({error}): it was changed after it was saved"
             ) from error
 
 
@@ -183,18 +202,16 @@ def _check_seal(file: BinaryIO, path: Path) -> None:
     file.seek(0)
     if file.read(4) != b"PK\x03\x04":
         what = "is empty" if size == 0 else "is not an .npz file written by tinygen.save"
-        raise CheckpointError(f"{path} {what}; use a backup or save it again")
+        raise DamagedError(f"{path} {what}")
     end = size - _HEX_DIGITS
     file.seek(max(end - len(_SEAL), 0))
     if file.read(len(_SEAL)) != _SEAL:
-        raise CheckpointError(
-            f"{path} does not end in tinygen's seal: it was cut short or damaged (use a backup or save it "
-            "again), or it is a plain .npz (read that with numpy.load)"
+        raise DamagedError(
+            f"{path} does not end in tinygen's seal: it was cut short or damaged, or it is a plain .npz",
+            "use a backup or save it again; a plain .npz is read by numpy.load",
         )
     if file.read(_HEX_DIGITS) != _digest(file, end):
-        raise CheckpointError(
-            f"{path} is damaged: its contents do not match their SHA-256 seal; use a backup or save it again"
-        )
+        raise DamagedError(f"{path} is damaged: its contents do not match their SHA-256 seal")
 
 
 def _digest(file: BinaryIO, end: int) -> bytes:

@@ -1,11 +1,21 @@
 """Training: a loop that survives, checkpoints that are whole or absent, and a log without gaps."""
 
-from tinygen.serialization import CheckpointError
-from tinygen.training.checkpoint import Checkpoint, Stateful, load_checkpoint, save_checkpoint
-from tinygen.training.log import JsonlLog, read_log
+from tinygen.serialization import CheckpointError, DamagedError
+from tinygen.training.checkpoint import (
+    Checkpoint,
+    CheckpointWarning,
+    Stateful,
+    load_checkpoint,
+    load_newest,
+    previous_path,
+    save_checkpoint,
+)
+from tinygen.training.lock import FolderInUseError, FolderLock
+from tinygen.training.log import JsonlLog, LogError, read_log
 from tinygen.training.loop import NonFiniteError, Run
 
 __all__ = [
-    "Checkpoint", "CheckpointError", "JsonlLog", "NonFiniteError", "Run", "Stateful", "load_checkpoint",
-    "read_log", "save_checkpoint",
+    "Checkpoint", "CheckpointError", "CheckpointWarning", "DamagedError", "FolderInUseError", "FolderLock", "JsonlLog",
+    "LogError", "NonFiniteError", "Run", "Stateful", "load_checkpoint", "load_newest", "previous_path", "read_log",
+    "save_checkpoint",
 ]

@@ -2,27 +2,36 @@
 
 A checkpoint is the value
 
-    {"step": k, "meta": {…}, "kinds": {"model": "Autoencoder", …}, "objects": {"model": state_dict, …}}
+    {"step": k, "meta": {…}, "notes": {…}, "kinds": {"model": "Autoencoder", …},
+     "configurations": {"model": {"layers": "Autoencoder(\n  (encoder): …", "settings": {…}}, …},
+     "objects": {"model": state_dict, …}}
 
 in one file, so ``tg.load(path)["objects"]["model"]`` is the model's state_dict. Loading is all or nothing:
 the whole file is compared with the objects first, every difference is listed at once, and nothing is touched
-unless everything fits.
+unless everything fits. The checkpoint before the newest is kept beside it, as ``NAME.previous.npz``.
 """
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import re
+import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from tinygen.backend import is_array
-from tinygen.serialization import CheckpointError, read_file, write_file
+from tinygen.nn.module import Module
+from tinygen.serialization import CheckpointError, DamagedError, read_file, write_file
 from tinygen.tensor import Tensor
 
-_MOST_LISTED = 20
+
+class CheckpointWarning(UserWarning):
+    """A run goes on, but not quite from where it was; the message says from where and why."""
 
 
 class Stateful(Protocol):
@@ -38,10 +47,17 @@ class Stateful(Protocol):
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint says beside the objects' states: ``step`` (steps finished) and ``meta``."""
+    """What a checkpoint says beside the objects' states: ``step`` (steps finished), ``meta`` and ``notes``."""
 
     step: int
     meta: dict[str, Any]
+    notes: dict[str, Any]
+
+
+def previous_path(path: str | os.PathLike[str]) -> Path:
+    """Where the checkpoint before the one at ``path`` is kept: ``checkpoint.previous.npz``."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def save_checkpoint(
@@ -49,6 +65,9 @@ def save_checkpoint(
     step: int,
     objects: Mapping[str, Stateful],
     meta: Mapping[str, Any] | None = None,
+    *,
+    notes: Mapping[str, Any] | None = None,
+    keep_previous: bool = True,
 ) -> None:
     """Write the states of ``objects`` after ``step`` finished steps; whole or not at all.
 
@@ -58,11 +77,13 @@ def save_checkpoint(
         objects: name → anything with ``state_dict()`` and ``load_state_dict()``.
         meta: the configuration that a later load must find again (model sizes, data, seed, …): plain values,
             nested as :func:`tinygen.save` takes them.
+        notes: plain values that a later load gives back and does not compare.
+        keep_previous: keep the file that is replaced, as :func:`previous_path` names it.
 
     Raises:
         ValueError: step is negative.
         TypeError: an object has no state_dict, or something in a state cannot be saved.
-        OSError: the file cannot be written; the one before it is kept.
+        OSError: the file cannot be written; what was there before is as it was.
     """
     if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 0:
         raise ValueError(f"save_checkpoint: step must be a whole number ≥ 0, got {step!r}")
@@ -70,10 +91,12 @@ def save_checkpoint(
     content = {
         "step": int(step),
         "meta": dict(meta or {}),
+        "notes": dict(notes or {}),
         "kinds": {name: type(thing).__name__ for name, thing in objects.items()},
+        "configurations": {name: _configuration(thing) for name, thing in objects.items() if isinstance(thing, Module)},
         "objects": {name: thing.state_dict() for name, thing in objects.items()},
     }
-    write_file(path, "checkpoint", content)
+    write_file(path, "checkpoint", content, previous_path(path) if keep_previous else None)
 
 
 def load_checkpoint(
@@ -86,7 +109,8 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Put the states in the file back into ``objects``, if and only if everything fits.
 
-    Compared are the objects' names and classes, the names, shapes and dtypes in their states, and ``meta``.
+    Compared are the objects' names and classes, the layers of models as their repr shows them, the names, shapes
+    and dtypes in all states, and ``meta``.
     What an object has not made yet (an optimizer's averages before its first step: an empty dict or None
     inside its state) is left to its own ``load_state_dict``; should that refuse, all objects get back what
     they had.
@@ -99,11 +123,11 @@ def load_checkpoint(
             from, without its optimizer). False requires the same names on both sides.
         most_steps: refuse a checkpoint that has more finished steps than this.
 
-    Returns: ``Checkpoint(step, meta)``.
+    Returns: ``Checkpoint(step, meta, notes)``.
 
     Raises:
-        CheckpointError: the file is damaged, is no checkpoint, or does not fit; every difference is listed,
-            and no object has changed.
+        CheckpointError: the file is damaged (then it is a DamagedError), is no checkpoint, is in a newer format, or
+            does not fit; every difference is listed, and no object has changed.
         OSError: it cannot be read.
         TypeError: an object has no load_state_dict.
     """
@@ -123,7 +147,12 @@ def load_checkpoint(
         elif kinds.get(name) != type(thing).__name__:
             problems.append(f"{name}: the file has a {kinds.get(name)}, here it is a {type(thing).__name__}")
         else:
-            problems.extend(_state_differences(saved[name], before[name], name))
+            differences = list(_state_differences(saved[name], before[name], name))
+            file = content.get("configurations", {}).get(name)
+            if not differences and file and isinstance(thing, Module):
+                # The numbers fit, and it may still be another model: one with other activations.
+                differences = list(_layer_differences(file["layers"], _configuration(thing)["layers"], name))
+            problems.extend(differences)
     if not partial:
         problems.extend(f"{name}: only in the file" for name in saved if name not in objects)
     if meta is not None:
@@ -143,21 +172,97 @@ def load_checkpoint(
                 if touched == name:
                     break
             raise _does_not_fit(path, [f"{name}: {error}"]) from error
-    return Checkpoint(content["step"], content["meta"])
+    return Checkpoint(content["step"], content["meta"], content.get("notes", {}))
+
+
+def load_newest(
+    path: str | os.PathLike[str],
+    objects: Mapping[str, Stateful],
+    meta: Mapping[str, Any] | None = None,
+    *,
+    most_steps: int | None = None,
+) -> Checkpoint:
+    """:func:`load_checkpoint`; where the file is damaged or missing, from the one before it, with a warning.
+
+    A damaged file is not deleted: it gets the name ``NAME.damaged.npz``, so that the next save does not keep *it* as
+    the previous one. A file that is whole but does not fit is an error, and the previous one is not asked.
+
+    Raises:
+        CheckpointError, OSError, TypeError: as :func:`load_checkpoint`; if both files are damaged, the message names
+            both.
+
+    Warns:
+        CheckpointWarning: it is the previous checkpoint that was loaded.
+    """
+    path, previous = Path(path), previous_path(path)
+    try:
+        return load_checkpoint(path, objects, meta, most_steps=most_steps)
+    except FileNotFoundError:
+        trouble = DamagedError(f"{path} is missing")
+    except DamagedError as error:
+        trouble = error
+    except OSError as error:
+        if error.errno != errno.EIO:  # a disk that cannot read its own sectors
+            raise
+        trouble = DamagedError(f"{path} cannot be read: {error.strerror}")
+    if not previous.exists():
+        raise trouble
+    try:
+        checkpoint = load_checkpoint(previous, objects, meta, most_steps=most_steps)
+    except DamagedError as error:
+        raise DamagedError(f"{trouble.what}, and so is the one before it: {error.what}") from trouble
+    kept = ""
+    if path.exists():
+        damaged = path.with_name(f"{path.stem}.damaged{path.suffix}")
+        os.replace(path, damaged)
+        kept = f"; the damaged file is now {damaged.name}"
+    warnings.warn(
+        f"{trouble.what}. Going on from the checkpoint before it, {previous.name}, at step {checkpoint.step}{kept}",
+        CheckpointWarning,
+        stacklevel=2,
+    )
+    return checkpoint
 
 
 # ------------------------------------------------------------------------------------------ comparison
 
 
 def _does_not_fit(path: Any, problems: list[str]) -> CheckpointError:
-    shown = problems[:_MOST_LISTED]
-    if len(problems) > len(shown):
-        shown.append(f"… and {len(problems) - len(shown)} more")
-    lines = "".join(f"\n  {line}" for line in shown)
+    lines = "".join(f"\n  {line}" for line in problems)
     return CheckpointError(
         f"{path} does not fit this run, and nothing was loaded from it:{lines}\n"
         "Use the settings of the run that wrote it, or start a new run in another folder."
     )
+
+
+def _configuration(model: Module) -> dict[str, Any]:
+    """What a model is, beside its numbers: its layers as printed, and the plain settings of parts that print none."""
+    settings = {}
+    for name, part in model.named_modules():
+        if not part.extra_repr():
+            own = {key: value for key, value in vars(part).items() if not key.startswith("_") and _plain(value)}
+            own.pop("training", None)
+            if own:
+                settings[name] = own
+    # A class without a repr of its own prints its address, which is another one in every process.
+    return {"layers": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model)), "settings": settings}
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return len(value) <= 16 and all(map(_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _layer_differences(file: str, here: str, where: str) -> Iterator[str]:
+    """Where two models' printed forms differ, line by line."""
+    theirs, ours = file.splitlines(), here.splitlines()
+    if len(theirs) != len(ours):
+        yield f"{where}: the file's model prints {len(theirs)} lines of layers, this one {len(ours)}"
+        return
+    for a, b in zip(theirs, ours):
+        if a != b:
+            yield f"{where}: the file has {a.strip()}, here it is {b.strip()}"
 
 
 def _state_differences(file: Any, here: Any, where: str, inner: bool = False) -> Iterator[str]:

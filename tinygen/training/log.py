@@ -22,6 +22,10 @@ from tinygen.files import whole_file
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
+class LogError(ValueError):
+    """A log file has a line that is no log line; the message says which."""
+
+
 class JsonlLog:
     """A log file to which lines are added, in the order of their steps.
 
@@ -34,20 +38,21 @@ class JsonlLog:
             which the resumed run will write again: no gaps, no doubled lines.
 
     Attributes:
-        last_step: the step of the last line; −1 where there is none.
+        last_step: the step of the last line; −1 where there is none. lines: how many there are.
         time: the ``time`` of the last line, seconds; 0 where there is none.
 
     Raises:
-        ValueError: a line that is kept is not a log line (the message names it).
+        LogError: a line that is to be kept is not a log line, or not in the order of steps (the message names it).
         OSError: the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], resume_step: int | None = None) -> None:
         self.path = Path(path)
         self.last_step = -1
+        self.lines = 0
         self.time = 0.0
         if resume_step is None:
-            self.path.write_bytes(b"")
+            self.path.unlink(missing_ok=True)  # not emptied: it may have a second name by which it is kept
         elif self.path.exists():
             self._cut(resume_step)
         self._file = open(self.path, "ab", buffering=0)
@@ -62,8 +67,8 @@ class JsonlLog:
             if entry is not None and entry["step"] <= resume_step:
                 end = number
         for number, line in enumerate(lines[:end], 1):
-            entry = _parse(line, self.path, number)
-            self.last_step = entry["step"]
+            entry = _parse(line, self.path, number, self.last_step)
+            self.last_step, self.lines = entry["step"], number
             self.time = float(entry.get("time", self.time))
         new = b"".join(line + b"\n" for line in lines[:end])
         if new != old:
@@ -91,12 +96,26 @@ class JsonlLog:
         line = json.dumps(entry, allow_nan=False, ensure_ascii=False) + "\n"
         data = memoryview(line.encode("utf-8", "backslashreplace"))
         while data:
-            data = data[self._file.write(data):]
+            data = data[self._write(data):]
         self.last_step = step
+        self.lines += 1
+
+    def _write(self, data: memoryview) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:  # a full disk names no file
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def sync(self) -> None:
-        """Wait until every line is on the disk: a checkpoint must not know more than the log."""
-        os.fsync(self._file.fileno())
+        """Wait until every line is on the disk: a checkpoint must not know more than the log.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     @property
     def closed(self) -> bool:
@@ -119,12 +138,16 @@ def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     left out.
 
     Raises:
-        ValueError: a whole line is not a log line; the message names the file and the line.
+        LogError: a whole line is not a log line, or not in the order of steps; the message names the file and the
+            line.
         OSError: the file cannot be read.
     """
     path = Path(path)
     lines = _whole_lines(path.read_bytes())
-    return [_restore(_parse(line, path, number)) for number, line in enumerate(lines, 1)]
+    entries: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        entries.append(_parse(line, path, number, entries[-1]["step"] if entries else -1))
+    return [_restore(entry) for entry in entries]
 
 
 def _whole_lines(text: bytes) -> list[bytes]:
@@ -139,13 +162,15 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) and type(entry.get("step")) is int else None
 
 
-def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def _parse(line: bytes, path: Path, number: int, last: int) -> dict[str, Any]:
     entry = _entry(line)
+    advice = "the file is damaged there: remove the line, or the file"
     if entry is None:
-        raise ValueError(
-            f'{path}, line {number}: expected a JSON object with a whole "step", got {line[:60]!r}; the file '
-            "is damaged there: remove the line, or the file"
+        raise LogError(
+            f'{path}, line {number}: expected a JSON object with a whole "step", got {line[:60]!r}; {advice}'
         )
+    if entry["step"] <= last:
+        raise LogError(f"{path}, line {number}: step {entry['step']} after step {last}; {advice}")
     return entry
 
 

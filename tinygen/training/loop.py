@@ -21,22 +21,32 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinygen.backend import CPU, array_module, device_of, is_array
-from tinygen.files import temporary_name
+from tinygen.files import keep_as, remove_temporaries
 from tinygen.serialization import CheckpointError
 from tinygen.tensor import Tensor
-from tinygen.training.checkpoint import Stateful, check_objects, load_checkpoint, save_checkpoint
+from tinygen.training.checkpoint import (
+    CheckpointWarning,
+    Stateful,
+    check_objects,
+    load_newest,
+    previous_path,
+    save_checkpoint,
+)
+from tinygen.training.lock import FolderInUseError, FolderLock
 from tinygen.training.log import JsonlLog
 from tinygen.training.progress import Progress
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP, which Windows lacks: the terminal was closed.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class NonFiniteError(ArithmeticError):
@@ -46,9 +56,10 @@ class NonFiniteError(ArithmeticError):
 class Run:
     """The steps of one training run, in a folder of its own: ``for step in run`` counts 1, 2, …, ``steps``.
 
-    The folder gets ``checkpoint.npz`` (every ``checkpoint_every`` steps, at the end, and when interrupted)
-    and ``log.jsonl`` (one line for each logged step). A run without ``resume`` in a folder where another run
-    was keeps that one's files as ``checkpoint.old.npz`` and ``log.old.jsonl``.
+    The folder gets ``checkpoint.npz`` (every ``checkpoint_every`` steps, at the end, and when interrupted), the
+    one before it as ``checkpoint.previous.npz``, and ``log.jsonl`` (one line for each logged step). A run without
+    ``resume`` in a folder where another run was keeps that one's files as ``checkpoint.old.npz`` and
+    ``log.old.jsonl``. The folder is locked while the Run exists, until :meth:`close` or an error in the loop.
 
     With ``resume``, the objects get back the states they had, the step count goes on, and the log is cut to
     the checkpoint's step: on the same machine and thread count the resumed run ends in the same bits as one
@@ -77,6 +88,8 @@ class Run:
         ValueError, TypeError: an argument is out of range or of the wrong type.
         CheckpointError: there is nothing to resume from, or it does not fit (see :func:`load_checkpoint`);
             the objects and the folder are as they were.
+        FolderInUseError: another run is using the folder.
+        LogError: the log that a resume goes on with is damaged.
         OSError: the folder cannot be written.
         NonFiniteError (while looping): a logged value whose name contains "loss" is not finite, or a state
             that was to be saved holds nan; the last good checkpoint is kept.
@@ -114,43 +127,68 @@ class Run:
         self._looping = False
         self._now: dict[str, Any] = {}  # values logged in this step
         self._pending: list[tuple[int, float, dict[str, Any]]] = []  # steps before, not written yet
-        if resume:
-            self._resume()
-        else:
-            self._start()
-        self._log = JsonlLog(self.log_path, resume_step=self.step if resume else None)
+        self._lock = self._lock_folder(resume)
+        try:
+            lines = None
+            if resume:
+                lines = self._resume()
+            else:
+                self._start()
+            self._log = JsonlLog(self.log_path, resume_step=self.step if resume else None)
+        except BaseException:
+            self._lock.release()
+            raise
+        if lines is not None and self._log.lines < lines:
+            warnings.warn(
+                f"{self.log_path} has {self._log.lines:,} of the {lines:,} lines that it had at step {self.step}; it "
+                "was cut or damaged since, and its curves have a gap",
+                CheckpointWarning,
+                stacklevel=2,
+            )
         self._clock = time.monotonic() - self._log.time
 
     # -- before the first step
 
-    def _start(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._remove_leftovers()
-        for path in (self.checkpoint_path, self.log_path):
-            if path.exists():
-                os.replace(path, path.with_suffix(f".old{path.suffix}"))
-
-    def _resume(self) -> None:
-        if not self.checkpoint_path.exists():
+    def _lock_folder(self, resume: bool) -> FolderLock:
+        if not resume:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        elif not self.checkpoint_path.exists() and not previous_path(self.checkpoint_path).exists():
             raise CheckpointError(
                 f"{self.checkpoint_path} does not exist, so there is nothing to resume; start without resume"
             )
-        checkpoint = load_checkpoint(self.checkpoint_path, self.objects, self.meta, most_steps=self.steps)
-        self._remove_leftovers()
-        self.step = self._saved_at = checkpoint.step
+        return FolderLock(self.folder)
 
-    def _remove_leftovers(self) -> None:
-        """What a process that was killed while it wrote a file has left behind."""
-        for path in (self.checkpoint_path, self.log_path):
-            for leftover in self.folder.glob(temporary_name(path.name, "*")):
-                leftover.unlink(missing_ok=True)
+    def _start(self) -> None:
+        """Keep what a run before has reached, so that it can be killed at any point of this and nothing is lost."""
+        remove_temporaries(self.folder)
+        checkpoint, log, previous = self.checkpoint_path, self.log_path, previous_path(self.checkpoint_path)
+        if (newest := checkpoint if checkpoint.exists() else previous).exists():
+            if log.exists():
+                keep_as(log, log.with_suffix(".old.jsonl"))
+            keep_as(newest, checkpoint.with_suffix(".old.npz"))
+        for path in (previous, checkpoint, log):
+            path.unlink(missing_ok=True)
+
+    def _resume(self) -> int | None:
+        """Load; how many lines the log had then."""
+        checkpoint = load_newest(self.checkpoint_path, self.objects, self.meta, most_steps=self.steps)
+        remove_temporaries(self.folder)
+        self.step = self._saved_at = checkpoint.step
+        return checkpoint.notes.get("log lines")
+
+    def close(self) -> None:
+        """Let other runs have the folder; closing twice does nothing."""
+        self._log.close()
+        self._lock.release()
 
     # -- the loop
 
     def __iter__(self) -> Iterator[int]:
         if self._looping or self._log.closed:
             raise RuntimeError("a Run is looped over once; make a new one, with resume=True to go on")
-        self._looping = True
+        if not self._lock.held:
+            raise FolderInUseError(f"{self.folder} went over to a Run that was made after this one; loop over that")
+        self._looping = self._lock.busy = True
         with self._signals_noted(), self._tidy_end() as bar:
             for step in range(self.step + 1, self.steps + 1):
                 yield step
@@ -202,7 +240,9 @@ class Run:
         self._check_states()
         # The log first: a checkpoint must never know of steps that the log has lost.
         self._log.sync()
-        save_checkpoint(self.checkpoint_path, self.step, self.objects, self.meta)
+        save_checkpoint(
+            self.checkpoint_path, self.step, self.objects, self.meta, notes={"log lines": self._log.lines}
+        )
         self._saved_at = self.step
 
     # -- what a step leaves behind
@@ -244,16 +284,20 @@ class Run:
     @contextmanager
     def _tidy_end(self) -> Iterator[Progress]:
         bar = Progress(self.step, self.steps, self._progress)
+        ended = False
         try:
             yield bar
+            ended = not self._signal
         finally:
             # Also when the step in hand raised: the steps before it belong in the log.
             bar.close()
-            self._looping = False
+            self._looping = self._lock.busy = False
             try:
                 self._write_pending(check=False)
             finally:
                 self._log.close()
+                if not ended:  # otherwise pictures follow, which belong in the folder too
+                    self._lock.release()
 
     @contextmanager
     def _signals_noted(self) -> Iterator[None]:
@@ -275,12 +319,14 @@ class Run:
         if self._signal and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._signal = number
-        # Not print: a signal may come in the middle of another print.
-        os.write(2, b"\nfinishing this step, then saving (Ctrl-C again stops at once)\n")
+        # Not print: a signal may come in the middle of another print. A closed terminal takes no words.
+        with suppress(OSError):
+            os.write(2, b"\nfinishing this step, then saving (Ctrl-C again stops at once)\n")
 
     @staticmethod
     def _say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def _hold(name: str, value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 _LINES = 10  # plain lines in a short run: one for each tenth
@@ -42,14 +43,17 @@ class Progress:
     def update(self, step: int) -> None:
         """Step ``step`` is done."""
         done, self.step = step - self.step, step
-        if self._bar is not None:
-            self._bar.update(done)
-        elif self.enabled:
-            now = time.monotonic()
-            tenth = step * _LINES // self.total
-            if tenth > self._tenth or now - self._spoke >= _SECONDS:
-                self._tenth, self._spoke = tenth, now
-                print(self.line(now), file=sys.stderr, flush=True)
+        try:
+            if self._bar is not None:
+                self._bar.update(done)
+            elif self.enabled:
+                now = time.monotonic()
+                tenth = step * _LINES // self.total
+                if tenth > self._tenth or now - self._spoke >= _SECONDS:
+                    self._tenth, self._spoke = tenth, now
+                    print(self.line(now), file=sys.stderr, flush=True)
+        except OSError:  # the terminal was closed, the pipe's reader has left: no reason to stop training
+            self._bar, self.enabled = None, False
 
     def line(self, now: float) -> str:
         """The plain line: ``step 300/3000  loss 0.0123  250 it/s  0:11 left``."""
@@ -62,7 +66,8 @@ class Progress:
     def close(self) -> None:
         """Leave the terminal at the start of a fresh line; closing twice does nothing."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
             self._bar = None
         self.enabled = False
 

@@ -1,13 +1,26 @@
 """Checkpoints: everything comes back, and what does not fit is listed whole and touches nothing."""
 
 import copy
+import errno
+import os
+import warnings
 
 import numpy as np
 import pytest
 
 import tinygen as tg
-from tinygen.serialization import CheckpointError, load, save
-from tinygen.training.checkpoint import load_checkpoint, save_checkpoint
+from tinygen import nn
+from tinygen.files import remove_temporaries
+from tinygen.serialization import CheckpointError, DamagedError, load, save
+from tinygen.training import checkpoint as checkpoint_module
+from tinygen.training.checkpoint import (
+    CheckpointWarning,
+    load_checkpoint,
+    load_newest,
+    previous_path,
+    save_checkpoint,
+)
+from tinygen_tests.draws import stream
 
 
 class Thing:
@@ -74,7 +87,7 @@ def test_a_fresh_set_of_objects_gets_everything_back(tmp_path):
     new = {"model": Model(**{"0.weight": np.ones((3, 4)), "0.bias": np.ones(3, "f4")}), "optimizer": fresh_adam(),
            "rng": tg.Generator(8)}
     got = load_checkpoint(path, new, META)
-    assert got == (12, META) and got.step == 12
+    assert got == (12, META, {}) and got.step == 12
     assert same(new["model"].state, saved["model"].state)
     assert same(new["optimizer"].state, saved["optimizer"].state)
     assert np.array_equal(new["rng"]._draws.random(5), expected)
@@ -132,11 +145,163 @@ def test_deep_states_are_compared_too(tmp_path):
     load_checkpoint(path, {"o": Thing(groups=[{"lr": 7, "avg": np.zeros(3)}, {}], name="another", n=2.5)})
 
 
-def test_long_lists_of_mismatches_are_cut(tmp_path):
+def test_long_lists_of_mismatches_are_whole(tmp_path):
     save_checkpoint(tmp_path / "c.npz", 1, {"model": Model(**{f"p{i}": np.ones(1) for i in range(100)})})
     here = {"model": Model(**{f"p{i}": np.ones(2) for i in range(100)})}
-    message = check_refused(tmp_path / "c.npz", here, ["and 80 more"])
-    assert message.count("\n  ") == 21
+    message = check_refused(tmp_path / "c.npz", here, [f"model: p{i} has shape (1,)" for i in range(100)])
+    assert message.count("\n  ") == 100
+
+
+def network(act=nn.ReLU, **settings):
+    """Activations have no numbers: only what the file says of the layers tells these networks apart."""
+    model = nn.Sequential(nn.Linear(3, 3, rng=stream(0)), act())
+    for name, value in settings.items():
+        setattr(model, name, value)
+    return model
+
+
+def test_a_model_of_equal_shapes_and_other_layers_is_another_model(tmp_path):
+    path = tmp_path / "c.npz"
+    save_checkpoint(path, 1, {"model": network(target="v", table=np.ones(3), _hidden=1, sizes=(1, 2))})
+    configuration = load(path)["configurations"]["model"]
+    assert configuration["settings"] == {"": {"target": "v", "sizes": (1, 2)}}
+    assert "(0): Linear(in_features=3, out_features=3, bias=True)" in configuration["layers"]
+    load_checkpoint(path, {"model": network()})
+    with pytest.raises(CheckpointError, match=r"model: the file has \(1\): ReLU\(\), here it is \(1\): SiLU\(\)"):
+        load_checkpoint(path, {"model": network(nn.SiLU)})
+    with pytest.raises(CheckpointError, match="the file's model prints 4 lines of layers, this one 5"):
+        load_checkpoint(path, {"model": nn.Sequential(*network(), nn.ReLU())})
+
+
+def test_an_address_in_a_repr_is_no_configuration(tmp_path):
+    class Odd(nn.Module):
+        def extra_repr(self):
+            return object.__repr__(self)
+
+    for name in "ab":
+        save_checkpoint(tmp_path / name, 1, {"model": Odd()})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+# ------------------------------------------------------------------------------------- the one before it
+
+
+def steps_of(folder):
+    return {p.name: load(p)["step"] for p in sorted(folder.iterdir())}
+
+
+def three(folder):
+    path = folder / "c.npz"
+    for step in (1, 2, 3):
+        save_checkpoint(path, step, {"model": model(n=4)}, notes={"at": step})
+    return path
+
+
+def test_the_checkpoint_before_is_kept(tmp_path):
+    path = three(tmp_path)
+    assert previous_path(path) == tmp_path / "c.previous.npz"
+    assert steps_of(tmp_path) == {"c.npz": 3, "c.previous.npz": 2}
+    save_checkpoint(path, 4, {"model": model()}, keep_previous=False)
+    assert steps_of(tmp_path) == {"c.npz": 4, "c.previous.npz": 2}
+
+
+def test_the_checkpoint_before_is_kept_where_files_have_one_name_only(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    three(tmp_path)
+    assert steps_of(tmp_path) == {"c.npz": 3, "c.previous.npz": 2}
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("death", range(1, 9))
+def test_a_save_that_dies_at_any_call_leaves_a_checkpoint_that_loads(tmp_path, monkeypatch, death, links):
+    """Each call that changes the folder is once the last: what is there then must do, and the next save must work."""
+    path = three(tmp_path)
+    calls = []
+
+    class Death(BaseException):
+        pass
+
+    def dying(real, name):
+        def call(*args, **kwargs):
+            if name == "link" and not links:
+                raise OSError(errno.EPERM, "no links here")
+            if len(calls) == death:
+                raise Death  # from here on nothing happens any more, as after SIGKILL
+            calls.append(name)
+            return real(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("open", "fsync", "link", "replace", "unlink"):
+            patch.setattr(os, name, dying(getattr(os, name), name))
+        try:
+            save_checkpoint(path, 4, {"model": model()}, notes={"at": 4})
+        except Death:
+            pass
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        got = load_newest(path, {"model": model()})
+    assert got.step in (3, 4) and got.notes == {"at": got.step} and len(calls) <= 8
+    assert bool(said) == (not path.exists()) and (links or len(said) <= 1)
+    assert not (links and said), "with links there is no instant without the newest"
+    remove_temporaries(tmp_path)
+    for step in (5, 6):
+        save_checkpoint(path, step, {"model": model()})
+    assert steps_of(tmp_path) == {"c.npz": 6, "c.previous.npz": 5}
+
+
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before_it(tmp_path):
+    path = three(tmp_path)
+    whole = path.read_bytes()
+    damages = {"cut": whole[:-9], "empty": b"", "flip": bytes([*whole[:99], whole[99] ^ 8, *whole[100:]]),
+               "more": whole + b"\0"}
+    for damage, data in damages.items():
+        path.write_bytes(data)
+        with pytest.warns(CheckpointWarning, match=r"c\.npz .*before it, c.previous.npz, at step 2; the damaged"):
+            assert load_newest(path, {"model": model()}).step == 2
+        assert not path.exists() and (tmp_path / "c.damaged.npz").read_bytes() == data, damage
+        with pytest.warns(CheckpointWarning, match=r"c\.npz is missing\. Going on .* at step 2$"):
+            assert load_newest(path, {"model": model()}).step == 2
+    save_checkpoint(path, 3, {"model": model()})
+    assert (tmp_path / "c.previous.npz").exists() and load(path)["step"] == 3
+
+
+def test_two_damaged_checkpoints_are_named_and_nothing_is_touched(tmp_path):
+    path = three(tmp_path)
+    for p in tmp_path.iterdir():
+        p.write_bytes(p.read_bytes()[:-1])
+    here = model()
+    with pytest.raises(DamagedError, match=r"c\.npz does not end.*and so is the one before it: .*c\.previous\.npz"):
+        load_newest(path, {"model": here})
+    assert same(here.state, model().state) and len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_is_whole_and_does_not_fit_is_not_replaced_by_the_one_before_it(tmp_path):
+    path = three(tmp_path)
+    with pytest.raises(CheckpointError, match="shape"):
+        load_newest(path, {"model": model(n=5)})
+    with pytest.raises(IsADirectoryError):
+        load_newest(tmp_path, {"model": model()})
+    assert steps_of(tmp_path) == {"c.npz": 3, "c.previous.npz": 2}
+
+
+def test_a_disk_that_cannot_read_the_file_is_a_damaged_file(tmp_path, monkeypatch):
+    path = three(tmp_path)
+    read = checkpoint_module.read_file
+
+    def failing(f, **k):
+        if f == path:
+            raise OSError(errno.EIO, "Input/output error", str(f))
+        return read(f, **k)
+
+    monkeypatch.setattr(checkpoint_module, "read_file", failing)
+    with pytest.warns(CheckpointWarning, match="cannot be read: Input/output error.*at step 2"):
+        assert load_newest(path, {"model": model()}).step == 2
+
 
 
 def test_what_is_not_made_yet_is_left_to_the_object(tmp_path):

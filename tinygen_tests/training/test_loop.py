@@ -1,6 +1,7 @@
 """Run: exact resumes, tidy interrupts, no gaps in the log, and faults that keep the last good checkpoint."""
 
 import errno
+import gc
 import os
 import random
 import signal
@@ -18,7 +19,15 @@ import tinygen as tg
 import tinygen.nn.functional as F
 from tinygen import backend, nn, optim
 from tinygen.serialization import CheckpointError, load
-from tinygen.training import NonFiniteError, Run, load_checkpoint, read_log
+from tinygen.training import (
+    CheckpointWarning,
+    FolderInUseError,
+    LogError,
+    NonFiniteError,
+    Run,
+    load_checkpoint,
+    read_log,
+)
 from tinygen.training import loop as loop_module
 from tinygen_tests.draws import stream
 from tinygen_tests.judge import host
@@ -75,6 +84,11 @@ def without_times(path):
     return [{k: v for k, v in line.items() if k != "time"} for line in read_log(path)]
 
 
+def names(folder):
+    """What is in a folder, but for the lock of a Run that is still about."""
+    return sorted(set(os.listdir(folder)) - {".lock"})
+
+
 def outcome(folder):
     return (folder / "checkpoint.npz").read_bytes(), without_times(folder / "log.jsonl")
 
@@ -93,7 +107,7 @@ def whole(tmp_path_factory):
 def test_a_run_counts_logs_and_saves(tmp_path):
     run = train(tmp_path / "new" / "folder", 20)
     assert run.step == run.steps == 20
-    assert sorted(os.listdir(run.folder)) == ["checkpoint.npz", "log.jsonl"]
+    assert names(run.folder) == ["checkpoint.npz", "checkpoint.previous.npz", "log.jsonl"]
     lines = read_log(run.log_path)
     assert [line["step"] for line in lines] == list(range(1, 21))
     assert all(list(line) == ["step", "time", "loss", "lr"] for line in lines)
@@ -104,7 +118,8 @@ def test_a_run_counts_logs_and_saves(tmp_path):
 def test_checkpoints_are_made_when_asked_and_at_the_end(tmp_path, monkeypatch):
     made = []
     save = loop_module.save_checkpoint
-    monkeypatch.setattr(loop_module, "save_checkpoint", lambda p, step, *a: (made.append(step), save(p, step, *a)))
+    monkeypatch.setattr(loop_module, "save_checkpoint",
+                        lambda p, step, *a, **k: (made.append(step), save(p, step, *a, **k)))
     train(tmp_path / "a", 20, checkpoint_every=7)
     train(tmp_path / "b", 14, checkpoint_every=7)  # the last is not made twice
     train(tmp_path / "c", 3, checkpoint_every=7)
@@ -208,18 +223,20 @@ def test_a_run_where_another_was_keeps_the_other(tmp_path):
     train(tmp_path, 5)
     old = outcome(tmp_path)
     train(tmp_path, 8)
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint.npz", "checkpoint.old.npz", "log.jsonl", "log.old.jsonl"]
+    assert names(tmp_path) == ["checkpoint.npz", "checkpoint.old.npz", "checkpoint.previous.npz", "log.jsonl",
+                               "log.old.jsonl"]
     assert (tmp_path / "checkpoint.old.npz").read_bytes() == old[0]
     assert without_times(tmp_path / "log.old.jsonl") == old[1]
 
 
 def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     train(tmp_path, 5)
-    (tmp_path / ".checkpoint.npz.1234.tmp").write_bytes(b"half")
-    (tmp_path / ".log.jsonl.1234.tmp").write_bytes(b"half")
-    (tmp_path / ".other.1234.tmp").write_bytes(b"somebody else's")
-    train(tmp_path, 6, resume=True)
-    assert sorted(os.listdir(tmp_path)) == [".other.1234.tmp", "checkpoint.npz", "log.jsonl"]
+    for resume in (True, False):
+        for name in ("checkpoint.npz", "log.jsonl", "samples.png"):
+            (tmp_path / f".{name}.1234abcd.tmp").write_bytes(b"half")
+        (tmp_path / ".other.1234.tmp").write_bytes(b"somebody else's")
+        train(tmp_path, 6, resume=resume)
+        assert [n for n in names(tmp_path) if n.startswith(".")] == [".other.1234.tmp"]
 
 
 # --------------------------------------------------------------------------------- interrupt and resume
@@ -259,7 +276,7 @@ def test_interrupted_at_random_steps_and_resumed_ends_in_the_same_bits(tmp_path,
     assert outcome(tmp_path)[0] == whole[0]
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, capfd, number, code):
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(SystemExit) as caught:
@@ -465,14 +482,127 @@ def test_resume_with_another_configuration_is_refused_and_changes_nothing(tmp_pa
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_resume_from_a_damaged_checkpoint_is_refused(tmp_path):
-    train(tmp_path, 10)
-    data = bytearray((tmp_path / "checkpoint.npz").read_bytes())
+def damage(path):
+    data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
-    (tmp_path / "checkpoint.npz").write_bytes(bytes(data))
+    path.write_bytes(bytes(data))
+
+
+def test_resume_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, whole):
+    for _ in range(2):  # the second time the file is gone
+        train(tmp_path, 20)
+        if _ == 0:
+            damage(tmp_path / "checkpoint.npz")
+        else:
+            (tmp_path / "checkpoint.npz").unlink()
+        with pytest.warns(CheckpointWarning, match="before it, checkpoint.previous.npz, at step 14"):
+            train(tmp_path, 40, resume=True)
+        assert outcome(tmp_path) == whole
+    assert len(load(tmp_path / "checkpoint.old.npz")) > 0 and (tmp_path / "checkpoint.damaged.npz").exists()
+
+
+def test_resume_from_two_damaged_checkpoints_is_refused_and_changes_nothing(tmp_path):
+    train(tmp_path, 10)
+    for name in ("checkpoint.npz", "checkpoint.previous.npz"):
+        damage(tmp_path / name)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name != ".lock"}
     with pytest.raises(CheckpointError, match="damaged"):
         train(tmp_path, 20, resume=True)
-    assert len(read_log(tmp_path / "log.jsonl")) == 10
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_log_that_lost_lines_is_said_and_a_damaged_one_refused(tmp_path):
+    train(tmp_path, 10)
+    log = tmp_path / "log.jsonl"
+    text = log.read_bytes()
+    log.write_bytes(text[:-30])
+    with pytest.warns(CheckpointWarning, match="log.jsonl has 9 of the 10 lines that it had at step 10"):
+        train(tmp_path, 12, resume=True)
+    damaged = text.replace(b'{"step": 5', b'{"step": 3')
+    log.write_bytes(damaged)
+    with pytest.raises(LogError, match="line 5: step 3 after step 4; the file is damaged"):
+        train(tmp_path, 14, resume=True)
+    assert log.read_bytes() == damaged and not (tmp_path / ".lock").exists()
+
+
+def test_a_start_that_dies_at_any_call_loses_nothing(tmp_path, monkeypatch):
+    """Of the run that was in the folder before: its newest checkpoint and its log stay, together."""
+    train(tmp_path, 10)
+    old = outcome(tmp_path)
+
+    class Death(BaseException):
+        pass
+
+    for death in range(12):
+        calls = []
+
+        def dying(real, calls=calls, death=death):
+            def call(*args, **kwargs):
+                if len(calls) == death:
+                    raise Death
+                calls.append(real)
+                return real(*args, **kwargs)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("link", "replace", "unlink"):
+                patch.setattr(os, name, dying(getattr(os, name)))
+            try:
+                train(tmp_path, 3)
+            except Death:
+                pass
+        kept = [tmp_path / name for name in ("checkpoint.npz", "checkpoint.old.npz")]
+        at = [".old" if path == kept[1] else "" for path in kept if path.exists() and path.read_bytes() == old[0]]
+        assert any(without_times(tmp_path / f"log{suffix}.jsonl") == old[1] for suffix in at), death
+        if (tmp_path / "checkpoint.npz").exists() and load(tmp_path / "checkpoint.npz")["step"] == 3:
+            break
+    assert death > 5 and len(calls) < death + 1
+
+
+# ------------------------------------------------------------------------------------------- the lock
+
+
+def test_a_folder_in_use_is_refused_and_left_alone(tmp_path):
+    script = ("import sys, time; from tinygen.training import Run; r = Run(sys.argv[1], 5, {}, progress=False)\n"
+              "print('locked', flush=True); time.sleep(60)")
+    train(tmp_path, 10)
+    train(tmp_path / "other", 1)
+    before = outcome(tmp_path)
+    gc.collect()
+    holder = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "busy")], cwd=ROOT, text=True,
+                              stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == "locked\n"
+        os.link(tmp_path / "busy" / ".lock", tmp_path / ".lock")  # the same lock for the folder with a run in it
+        for resume in (False, True):
+            with pytest.raises(FolderInUseError, match=f"in use by another run: process {holder.pid} on this machine"):
+                train(tmp_path, 20, resume=resume)
+        assert outcome(tmp_path) == before
+        assert names(tmp_path) == ["busy", "checkpoint.npz", "checkpoint.previous.npz", "log.jsonl", "other"]
+    finally:
+        holder.kill()
+        holder.communicate()
+    train(tmp_path, 20, resume=True)  # the lock died with its holder
+
+
+def test_a_run_made_again_takes_the_folder_from_one_that_does_not_loop(tmp_path):
+    """A notebook's cell that is run twice."""
+    first = Run(tmp_path, 5, {}, progress=False)
+    second = Run(tmp_path, 5, {}, progress=False)
+    with pytest.raises(FolderInUseError, match="went over to a Run that was made after"):
+        next(iter(first))
+    first.close()
+    for step in second:
+        if step == 2:
+            with pytest.raises(FolderInUseError, match="in use by another run of this process"):
+                Run(tmp_path, 5, {}, progress=False)
+    assert (tmp_path / ".lock").exists()  # for the pictures that follow
+    second.close()
+    assert not (tmp_path / ".lock").exists()
+    with pytest.raises(Crash):
+        train(tmp_path, 5, at=2, act=crash)
+    assert not (tmp_path / ".lock").exists()
 
 
 # ---------------------------------------------------------------------------------------------- faults
@@ -536,7 +666,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
         train(tmp_path, 40, at=10, act=lambda: monkeypatch.setattr(np.lib.format, "write_array", full))
     monkeypatch.undo()
     assert caught.value.filename == str(tmp_path / "checkpoint.npz")
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint.npz", "log.jsonl"]
+    assert names(tmp_path) == ["checkpoint.npz", "log.jsonl"]
     assert train(tmp_path, 7, resume=True).step == 7
 
 
@@ -553,7 +683,8 @@ def test_the_log_is_on_disk_before_the_checkpoint(tmp_path, monkeypatch):
     events = []
     monkeypatch.setattr(loop_module.JsonlLog, "sync", lambda self: events.append(len(read_log(self.path))))
     save = loop_module.save_checkpoint
-    monkeypatch.setattr(loop_module, "save_checkpoint", lambda p, step, *a: (events.append(-step), save(p, step, *a)))
+    monkeypatch.setattr(loop_module, "save_checkpoint",
+                        lambda p, step, *a, **k: (events.append(-step), save(p, step, *a, **k)))
     train(tmp_path, 10, checkpoint_every=5, log_every=100)
     assert events == [5, -5, 10, -10]
 
