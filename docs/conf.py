@@ -23,6 +23,8 @@ extensions = [
     "offline_math",
     "languages",
     "source_pages",
+    "api_pages",
+    "formula_index",
 ]
 exclude_patterns = ["_build", "_ext", "_pictures/README*", "tests"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
@@ -40,15 +42,14 @@ mathjax3_config = {
 }
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
-autodoc_use_type_comments = False
-python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 88
+autodoc_typehints = "none"
+python_maximum_signature_line_length = 110
 
 html_theme = "furo"
 html_title = "tinygen"
 html_static_path = ["_static"]
 html_css_files = ["tinygen.css"]
+html_js_files = [("finder.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sphinx = False
 templates_path = ["_templates"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +123,30 @@ def rendered(path: Path) -> str:
     return f'<div class="highlight numbered"><pre>{rows}\n</pre></div>'
 
 
-def _pages(app: Any) -> Iterator[tuple[str, dict[str, Any], str]]:
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{path}</title><link rel="stylesheet" href="{root}_static/source.css"></head>
+<body><p><a href="{root}index.html">tinygen</a> / <a href="{root}formulas.html">Find a formula</a> / <b>{path}</b></p>
+{body}
+</body></html>
+"""
+
+
+def _write_pages(app: Any, exception: Exception | None) -> None:
+    """Plain pages without the theme: its sidebar would be computed anew for each of some two hundred files."""
+    if exception is not None or app.builder.format != "html":
+        return
+    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("friendly", "monokai"))
+    css = (Path(app.confdir) / "_static" / "source.css").read_text("utf-8")
+    dark = "@media (prefers-color-scheme: dark) {\n" + dark + "\n}\n"
+    (Path(app.outdir) / "_static" / "source.css").write_text(light + "\n" + dark + css, "utf-8")
     for path in sorted(getattr(app.env, "tinygen_paths", ())):
         source, out = ROOT / path, Path(app.outdir) / FOLDER / f"{path}.html"
         if out.exists() and out.stat().st_mtime > source.stat().st_mtime:
             continue
-        body = f"<h1><code>{html.escape(path)}</code></h1>{rendered(source)}"
-        yield f"{FOLDER}/{path}", {"title": path, "body": body, "parents": []}, "page.html"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        root = "../" * (path.count("/") + 1)
+        out.write_text(_PAGE.format(path=html.escape(path), root=root, body=rendered(source)), "utf-8")
 
 
 def _forget(app: Any, env: Any, docname: str) -> None:
@@ -148,7 +164,7 @@ def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
     app.add_directive("source", Source)
     app.add_role("src", SourceRole())
-    app.connect("html-collect-pages", _pages)
+    app.connect("build-finished", _write_pages)
     app.connect("env-purge-doc", _forget)
     app.connect("env-merge-info", _merge)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

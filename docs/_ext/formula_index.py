@@ -1,0 +1,227 @@
+"""*Find a formula*: formula ↔ symbol ↔ file:line ↔ test ↔ chapter, from the docstrings, complete or the build fails.
+
+``{formulas}`` makes the whole page. ``{find}`` makes a short table, for the front page, of lines
+
+    formula | dotted.name | label of the chapter
+
+whose line of source and test are looked up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from api_pages import test_link
+from docutils import nodes
+from located import locate
+from source_pages import link, note_path
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+from symbols import Symbol, Test, cases_of, groups, methods, public, symbol_at, test_of
+
+logger = logging.getLogger(__name__)
+
+
+class formula_table(nodes.General, nodes.Element):
+    """Where the rows of one group go, once every chapter has been read."""
+
+
+class Formulas(SphinxDirective):
+    """A section with a table for each group of symbols, and what is missing as warnings."""
+
+    def run(self) -> list[nodes.Node]:
+        """Sections whose tables are filled in later."""
+        out: list[nodes.Node] = [nodes.raw("", _FILTER, format="html")]
+        self.env.note_reread()
+        for title, symbols in groups().items():
+            section = nodes.section(ids=[nodes.make_id(title)], names=[nodes.fully_normalize_name(title)])
+            section += nodes.title("", title)
+            table = formula_table()
+            rows = [s for symbol in symbols for s in rows_of(symbol)]
+            for symbol in rows:
+                self._note(symbol)
+            table["rows"] = [(symbol.name, symbol.defined, symbol.kind) for symbol in rows]  # pickled with the page
+            section += table
+            out.append(section)
+        return out
+
+    def _note(self, symbol: Symbol) -> None:
+        note_path(self.env, symbol.located.path)
+        test, cases = test_of(symbol), cases_of(symbol)
+        for path in (test and test.path, cases and cases[0]):
+            if path:
+                note_path(self.env, path)
+        for problem in problems(symbol):
+            logger.warning("formulas: %s", problem, location=f"{symbol.located.path}:{symbol.located.first}")
+
+
+def rows_of(symbol: Symbol) -> Iterator[Symbol]:
+    """A symbol, and those of its methods that state a formula."""
+    yield symbol
+    if symbol.kind == "class":
+        yield from (method for method in methods(symbol) if method.formula and test_of(method))
+
+
+def problems(symbol: Symbol) -> Iterator[str]:
+    """What a row of the index misses."""
+    if not symbol.formula:
+        yield f"{symbol.name} states no formula in its docstring; begin it with one: y = …"
+    if test_of(symbol) is None and cases_of(symbol) is None:
+        yield f"{symbol.name} is used by no test of tinygen_tests"
+
+
+_FILTER = """
+<p class="finder"><input type="search" id="finder" placeholder="softmax, KL, β, Σ, conv … "
+ aria-label="Show formulas that contain" autocomplete="off"> <span id="found"></span></p>
+"""
+
+
+def _cell(row: nodes.row, *children: nodes.Node, classes: tuple[str, ...] = ()) -> None:
+    entry = nodes.entry(classes=list(classes))
+    entry += nodes.paragraph("", "", *children)
+    row += entry
+
+
+def _table(heads: list[str], rows: list[nodes.row]) -> nodes.table:
+    group = nodes.tgroup(cols=len(heads))
+    group += [nodes.colspec(colwidth=1) for _ in heads]
+    head = nodes.row()
+    for text in heads:
+        _cell(head, nodes.Text(text))
+    group += nodes.thead("", head)
+    group += nodes.tbody("", *rows)
+    return nodes.table("", group, classes=["formulas"])
+
+
+def _symbol_link(app: Any, docname: str, symbol: Symbol) -> nodes.Node:
+    short = symbol.name.removeprefix("tinygen.").replace("nn.functional.", "F.")
+    code = nodes.literal("", short if symbol.name in public() or symbol.kind == "method" else symbol.short)
+    entry = app.env.domains["py"].objects.get(symbol.name)
+    if entry is None:
+        return code
+    target = app.builder.get_relative_uri(docname, entry.docname) + "#" + entry.node_id
+    return nodes.reference("", "", code, refuri=target, internal=True)
+
+
+def chapters(env: Any) -> dict[str, list[str]]:
+    """Defined name → the chapters that show its source, in reading order."""
+    shown: dict[str, list[str]] = {}
+    for docname, names in sorted(getattr(env, "tinygen_shown", {}).items()):
+        if docname.startswith("math/"):
+            for name in names:
+                known = symbol_at(name)
+                key = known.defined if known else name
+                if docname not in shown.setdefault(key, []):
+                    shown[key].append(docname)
+    return shown
+
+
+def _row(app: Any, docname: str, symbol: Symbol, shown: dict[str, list[str]]) -> nodes.row:
+    row = nodes.row()
+    entry = nodes.entry(classes=["f"])
+    entry += nodes.line_block("", *(nodes.line("", line) for line in plain(symbol)), classes=["formula"])
+    row += entry
+    _cell(row, _symbol_link(app, docname, symbol), classes=("s",))
+    place = symbol.located
+    _cell(row, link(docname, place, f"{place.path.removeprefix('tinygen/')}:{place.first}"), classes=("l",))
+    tests: list[nodes.Node] = []
+    test: Test | None = test_of(symbol)
+    cases = cases_of(symbol)
+    if test:
+        tests.append(_test(app, docname, test.name, test.path, test.line))
+    if cases:
+        tests += [nodes.Text(", " if test else ""), _test(app, docname, "test_every_op", *cases)]
+    _cell(row, *tests, classes=("t",))
+    where: list[nodes.Node] = []
+    for chapter in shown.get(symbol.defined, []):
+        title = app.env.titles[chapter].astext()
+        uri = app.builder.get_relative_uri(docname, chapter)
+        where += [nodes.Text(", ")] if where else []
+        where.append(nodes.reference("", title, refuri=uri, internal=True))
+    _cell(row, *where, classes=("c",))
+    return row
+
+
+def plain(symbol: Symbol) -> list[str]:
+    """The formula without markup."""
+    return [re.sub(r":\w+:`[~.]?([^`<]+?)(?: <[^`]*>)?`|``(.+?)``", r"\1\2", line) for line in symbol.formula]
+
+
+def _test(app: Any, docname: str, name: str, path: str, line: int) -> nodes.reference:
+    here = SimpleNamespace(docname=docname, tinygen_paths=app.env.tinygen_paths)
+    return test_link(here, name, path, line)
+
+
+def _fill(app: Any, doctree: nodes.document, docname: str) -> None:
+    shown = chapters(app.env)
+    for node in list(doctree.findall(formula_table)):
+        rows = [_row(app, docname, Symbol(*row), shown) for row in node["rows"]]
+        node.replace_self(_table(["Formula", "Symbol", "Line", "Test", "Chapter"], rows))
+
+
+class Find(SphinxDirective):
+    """Lines of ``formula | dotted.name | chapter``: where each is derived, computed and tested."""
+
+    has_content = True
+    option_spec = {"heads": str}
+
+    def run(self) -> list[nodes.Node]:
+        """The table; a name that is gone is a warning."""
+        heads = [head.strip() for head in self.options.get("heads", "Formula|Derivation|Line|Test").split("|")]
+        rows = []
+        for text in self.content:
+            formula, name, label = (part.strip() for part in text.rsplit("|", 2))
+            try:
+                place = locate(name)
+            except LookupError as error:
+                logger.warning("find: %s", error, location=self.get_location())
+                continue
+            row = nodes.row()
+            parsed, _ = self.parse_inline(formula)
+            _cell(row, *parsed, classes=("f",))
+            derived, _ = self.parse_inline(f"{{ref}}`{label}`" if self.is_markdown else f":ref:`{label}`")
+            _cell(row, *derived, classes=("c",))
+            _cell(row, link(self.env.docname, place, f"{place.path}:{place.first}"), classes=("l",))
+            note_path(self.env, place.path)
+            symbol = symbol_at(name)
+            test = test_of(symbol) if symbol else None
+            if test is None:
+                logger.warning("find: %s has no test", name, location=self.get_location())
+                continue
+            _cell(row, test_link(self.env, test.name, test.path, test.line), classes=("t",))
+            rows.append(row)
+        return [_table(heads, rows)]
+
+    @property
+    def is_markdown(self) -> bool:
+        """Whether the page is written in Markdown."""
+        return str(self.env.doc2path(self.env.docname)).endswith(".md")
+
+
+def _again(app: Any, env: Any) -> list[str]:
+    """The index names chapters, so it is written anew whenever anything was."""
+    return ["formulas"] if "formulas" in env.all_docs else []
+
+
+def _complete(app: Any, env: Any) -> None:
+    """Every public name has its entry on an API page."""
+    if "api/index" not in env.all_docs:
+        return
+    documented = env.domains["py"].objects
+    for name in public():
+        if name not in documented:
+            logger.warning("api: %s is on no API page; name its module in docs/api", name)
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Called by Sphinx."""
+    app.add_node(formula_table)
+    app.add_directive("formulas", Formulas)
+    app.add_directive("find", Find)
+    app.connect("doctree-resolved", _fill)
+    app.connect("env-updated", _again)
+    app.connect("env-check-consistency", _complete)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,378 @@
+"""The public names of tinygen, each once: where it is read, where it is defined, and what tests it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from docstrings import Docstring, formula, parse
+from located import ROOT, Located, lines_of, locate, tree_of
+
+# Where users find names. A name of several faces belongs to the first.
+FACES = (
+    "tinygen",
+    "tinygen.nn.functional",
+    "tinygen.nn",
+    "tinygen.nn.init",
+    "tinygen.nn.utils",
+    "tinygen.optim",
+    "tinygen.optim.lr_scheduler",
+    "tinygen.distributions",
+    "tinygen.models",
+    "tinygen.models.vae",
+    "tinygen.models.gan",
+    "tinygen.models.diffusion",
+    "tinygen.metrics",
+    "tinygen.data",
+    "tinygen.training",
+    "tinygen.viz",
+    "tinygen.testing",
+    "tinygen.cuda",
+)
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A public function or class, or an op of tinygen.ops that only its family calls.
+
+    ``name`` is how it is imported; ``defined`` is where it stands: ``tinygen.ops.convolution.conv2d``.
+    """
+
+    name: str
+    defined: str
+    kind: str  # "function", "class", "method" or "op"
+
+    @cached_property
+    def object(self) -> Any:
+        """The function or class itself, without what was put around it."""
+        return inspect.unwrap(_get(self.defined))
+
+    @cached_property
+    def doc(self) -> Docstring:
+        """Its own docstring in parts."""
+        raw = self.object.__dict__.get("__doc__") if inspect.isclass(self.object) else self.object.__doc__
+        return parse(inspect.cleandoc(raw) if raw else "")
+
+    @cached_property
+    def formula(self) -> list[str]:
+        """The formula that it states."""
+        return formula(self.doc)
+
+    @cached_property
+    def located(self) -> Located:
+        """File and lines."""
+        return locate(self.defined)
+
+    @property
+    def short(self) -> str:
+        """The name by which tests call it."""
+        return self.defined.rpartition(".")[2]
+
+
+def _get(dotted: str) -> Any:
+    parts = dotted.split(".")
+    for n in range(len(parts), 0, -1):
+        try:
+            value: Any = importlib.import_module(".".join(parts[:n]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[n:]:
+            value = inspect.getattr_static(value, part)
+            if isinstance(value, (classmethod, staticmethod)):
+                value = value.__func__
+            elif isinstance(value, property):
+                value = value.fget
+        return value
+    raise LookupError(dotted)
+
+
+def _defined(value: Any) -> str:
+    value = inspect.unwrap(value)
+    return f"{value.__module__}.{value.__qualname__}"
+
+
+def _belongs(value: Any, face: str) -> bool:
+    module = getattr(inspect.unwrap(value), "__module__", "") or ""
+    if face in ("tinygen", "tinygen.nn.functional"):
+        return module.startswith("tinygen")
+    return module == face or module.startswith(face + ".")
+
+
+def names_of(face: str) -> dict[str, Any]:
+    """The functions and classes that a face offers, in the order in which it names them."""
+    module = importlib.import_module(face)
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (inspect.isfunction(inspect.unwrap(value)) or inspect.isclass(value))
+        and not isinstance(value, types.ModuleType)
+        and _belongs(value, face)
+    }
+
+
+@cache
+def public() -> dict[str, Symbol]:
+    """Every public function and class by the name under which it is imported."""
+    found: dict[str, Symbol] = {}
+    seen = set()
+    for face in FACES:
+        for name, value in names_of(face).items():
+            defined = _defined(value)
+            if defined not in seen:
+                seen.add(defined)
+                kind = "class" if inspect.isclass(value) else "function"
+                found[f"{face}.{name}"] = Symbol(f"{face}.{name}", defined, kind)
+    return found
+
+
+@cache
+def by_definition() -> dict[str, Symbol]:
+    """The same by where it is defined."""
+    return {symbol.defined: symbol for symbol in public().values()}
+
+
+@cache
+def ops() -> list[Symbol]:
+    """Every op that tinygen.ops declares, private ones too."""
+    from tinygen.op import registry
+
+    found = []
+    for op in registry.values():
+        if op.module.startswith("tinygen.ops"):
+            defined = f"{op.module}.{op.forward.__qualname__}"
+            known = by_definition().get(defined)
+            found.append(Symbol(known.name if known else defined, defined, "op"))
+    return sorted(found, key=lambda s: (s.defined.rpartition(".")[0], s.located.first))
+
+
+def methods(symbol: Symbol) -> Iterator[Symbol]:
+    """A class's own public methods and properties, in the order of the file."""
+    for name, value in vars(symbol.object).items():
+        inner = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
+        inner = inner.fget if isinstance(inner, property) else inner
+        own = inspect.isfunction(inner) and inner.__qualname__ == f"{symbol.object.__qualname__}.{name}"
+        if not name.startswith("_") and own:
+            yield Symbol(f"{symbol.name}.{name}", f"{symbol.defined}.{name}", "method")
+
+
+def symbol_at(name: str) -> Symbol | None:
+    """The symbol of a dotted name, by which it is imported or defined; private functions and methods too."""
+    if not name.startswith("tinygen."):
+        return None
+    if name in public():
+        return public()[name]
+    if name in by_definition():
+        return by_definition()[name]
+    for op in ops():
+        if name in (op.name, op.defined):
+            return op
+    base, _, last = name.rpartition(".")
+    owner = public().get(base) or by_definition().get(base)
+    if owner is not None and owner.kind == "class":
+        return {method.short: method for method in methods(owner)}.get(last)
+    try:
+        locate(name)
+        value = _get(name)
+    except (LookupError, AttributeError):
+        return None
+    if inspect.isclass(value):
+        return Symbol(name, name, "class")
+    return Symbol(name, name, "function") if callable(value) else None
+
+
+# ---------------------------------------------------------------------------------------------- groups
+
+# Title → the modules whose public functions, classes and ops need a formula, a line and a test. The first that fits.
+GROUPS = {
+    "Elementwise": "ops.elementwise",
+    "Activations": "ops.activations nn.activation",
+    "Sums and other reductions": "ops.reduction",
+    "Softmax and attention": "ops.softmax ops.attention nn.attention",
+    "Matrix products and linear layers": "ops.matmul ops.linear nn.linear",
+    "Convolution": "ops.convolution ops.unfold nn.convolution",
+    "Pooling": "ops.pooling ops.axis_windows nn.pooling",
+    "Resampling and padding": "ops.resampling ops.padding nn.resampling",
+    "Shapes": "ops.shape nn.shape",
+    "Indexing and embedding": "ops.indexing ops.embedding nn.sparse",
+    "Normalisation": "ops.normalization nn.normalization nn.utils.spectral_norm",
+    "Dropout": "ops.dropout nn.dropout",
+    "Losses": "ops.losses ops.cross_entropy nn.loss",
+    "Losses of GANs": "models.gan.losses models.gan.penalties models.gan.optimum models.gan.coverage",
+    "Optimisers": "optim.adam optim.sgd optim.rmsprop optim.ema nn.utils.clip_grad",
+    "Learning-rate schedules": "optim.lr_scheduler",
+    "Initial weights": "nn.init",
+    "Distributions": "distributions",
+    "Autoencoders": "models.autoencoder models.corruption",
+    "Variational autoencoders": "models.vae",
+    "GANs": "models.gan",
+    "Samplers of diffusion models": "models.diffusion.samplers models.diffusion.editing",
+    "Diffusion": "models.diffusion",
+    "Other models": "models",
+    "Metrics": "metrics",
+    "Other layers": "nn.containers",
+    "Other operations": "ops",
+}
+
+# What stands in these files and computes nothing that a formula could say.
+NO_FORMULA = {
+    "tinygen.nn.containers.ModuleDict": "a container",
+    "tinygen.nn.containers.ModuleList": "a container",
+    "tinygen.optim.lr_scheduler.LRScheduler": "what the schedules share",
+    "tinygen.distributions.Distribution": "what the distributions share",
+    "tinygen.models.autoencoder.Autoencoder": "what the autoencoders share",
+    "tinygen.models.gan.losses.AdversarialLoss": "what the losses share",
+    "tinygen.models.gan.losses.adversarial_loss": "looks a loss up by its name",
+    "tinygen.metrics.classifier.about_classifier": "reads a file",
+    "tinygen.metrics.classifier.digit_classifier": "reads a file",
+    "tinygen.metrics.judge.judge_samples": "calls the other metrics",
+}
+
+
+def is_record(symbol: Symbol) -> bool:
+    """Whether a class only holds what a function found."""
+    return symbol.kind == "class" and (issubclass(symbol.object, tuple) or hasattr(symbol.object, "__dataclass_fields__"))
+
+
+@cache
+def groups() -> dict[str, list[Symbol]]:
+    """The index: every symbol that needs a formula, by group, in the order of the files."""
+    found: dict[str, list[Symbol]] = {title: [] for title in GROUPS}
+    known = {symbol.defined: symbol for symbol in [*public().values(), *ops()]}
+    for symbol in known.values():
+        module = symbol.object.__module__
+        if symbol.defined in NO_FORMULA or is_record(symbol):
+            continue
+        fits = [
+            (len(name), title)
+            for title, names in GROUPS.items()
+            for name in names.split()
+            if module == f"tinygen.{name}" or module.startswith(f"tinygen.{name}.")
+        ]
+        if fits:
+            found[max(fits)[1]].append(symbol)
+    order = {name: i for i, names in enumerate(GROUPS.values()) for name in names.split()}
+    for symbols in found.values():
+        symbols.sort(key=lambda s: (order.get(s.object.__module__.removeprefix("tinygen."), 99), s.located.first))
+    return {title: symbols for title, symbols in found.items() if symbols}
+
+
+# ----------------------------------------------------------------------------------------------- tests
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test function: its file, line, name, and the names that it uses, itself or through the file's tables."""
+
+    path: str
+    line: int
+    name: str
+    direct: frozenset[str]
+    through: frozenset[str]
+
+
+def _used(node: ast.AST) -> set[str]:
+    used = set()
+    for child in ast.walk(node):
+        if isinstance(child, ast.Name):
+            used.add(child.id)
+        elif isinstance(child, ast.Attribute):
+            used.add(child.attr)
+        elif isinstance(child, ast.Constant) and isinstance(child.value, str) and len(child.value) < 200:
+            used.update(re.findall(r"\w+", child.value))
+    return used
+
+
+@cache
+def tests() -> list[Test]:
+    """Every test of the suite."""
+    found = []
+    for path in sorted((ROOT / "tinygen_tests").rglob("test_*.py")):
+        tree = tree_of(path)
+        uses: dict[str, set[str]] = {}
+        for node in tree.body:
+            names = [node.name] if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else []
+            if isinstance(node, ast.Assign):
+                names = [t.id for t in node.targets if isinstance(t, ast.Name)]
+            for name in names:
+                uses[name] = _used(node)
+        relative = path.relative_to(ROOT).as_posix()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+                direct = _used(node)
+                through, queue = set(direct), [name for name in direct if name in uses]
+                while queue:
+                    new = uses[queue.pop()] - through
+                    through |= new
+                    queue += [name for name in new if name in uses]
+                found.append(Test(relative, node.lineno, node.name, frozenset(direct), frozenset(through)))
+    return found
+
+
+def _mirror(defined: str) -> str:
+    path = locate(defined).path
+    folder, _, file = path.removeprefix("tinygen/").rpartition("/")
+    return "/".join(filter(None, ["tinygen_tests", folder, f"test_{file}"]))
+
+
+def _words(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip("_")).lower()
+
+
+def test_of(symbol: Symbol) -> Test | None:
+    """The test that is about a symbol, by name and place; None where no test uses it."""
+    names = {symbol.short, symbol.name.rpartition(".")[2]}
+    names |= {name.lstrip("_") for name in names} if symbol.kind == "op" else set()
+    parent = symbol.defined.split(".")[-2] if symbol.kind == "method" else None
+    mirror = _mirror(symbol.defined)
+    folder = mirror.rpartition("/")[0] + "/"
+    best: tuple[int, Test | None] = (0, None)
+    for test in tests():
+        direct, through = bool(names & test.direct), bool(names & test.through)
+        if not through or (parent and parent not in test.through and test.path != mirror):
+            continue
+        title = f"_{test.name}_"
+        score = 8 * (test.path == mirror) + 2 * test.path.startswith(folder) + 3 * direct + 1
+        score += 6 * (direct and any(f"_{_words(name)}_" in title for name in names)) + 4 * ("_agree" in title)
+        if score > best[0]:
+            best = (score, test)
+    return best[1]
+
+
+@cache
+def _declarations() -> dict[str, tuple[str, int]]:
+    """Op, by where it is defined → the file and line of its declared cases."""
+    found = {}
+    for path in sorted((ROOT / "tinygen_tests" / "cases").glob("*.py")):
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "declare" and node.args:
+                first = node.args[0]
+                if isinstance(first, ast.Attribute):
+                    place = (path.relative_to(ROOT).as_posix(), node.lineno)
+                    found[f"tinygen.ops.{path.stem}.{first.attr}"] = place
+        # Cases of several ops that differ in the name alone are declared in a loop over the names.
+        for node in ast.walk(tree_of(path)):
+            name = getattr(node, "attr", None) or (node.value if isinstance(node, ast.Constant) else None)
+            if isinstance(name, str) and name.isidentifier():
+                found.setdefault(f"tinygen.ops.{path.stem}.{name}", (path.relative_to(ROOT).as_posix(), node.lineno))
+    return found
+
+
+def cases_of(symbol: Symbol) -> tuple[str, int] | None:
+    """The file and line where the cases of an op are declared, by which its gradients are checked."""
+    return _declarations().get(symbol.defined)
+
+
+def module_docstring(defined: str) -> str:
+    """The docstring of the file in which something is defined."""
+    return ast.get_docstring(tree_of(ROOT / locate(defined).path)) or ""
+
+
+__all__ = ["FACES", "Symbol", "Test", "cases_of", "lines_of", "methods", "names_of", "ops", "public", "test_of", "tests"]
