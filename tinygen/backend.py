@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from typing import Any
 
 import numpy as np
+
+from tinygen.defaults import Default
 
 # ---------------------------------------------------------------------------------------------- dtypes
 
@@ -23,16 +26,18 @@ int64 = np.dtype("int64")
 uint8 = np.dtype("uint8")
 bool_ = np.dtype("bool")
 
-_default_dtype = float32
+_default_dtype = Default("default dtype", float32)
 
 
 def get_default_dtype() -> np.dtype:
     """The floating dtype that Python numbers become: float32 unless :func:`set_default_dtype` said otherwise."""
-    return _default_dtype
+    return _default_dtype.get()
 
 
 def set_default_dtype(dtype: Any) -> None:
     """Set the floating dtype that Python numbers become, for the whole process, as in PyTorch.
+
+    In a thread other than the main one, or in an asyncio task, it is set for that thread or task alone.
 
     Args:
         dtype: ``tg.float16``, ``tg.float32`` or ``tg.float64``.
@@ -42,11 +47,10 @@ def set_default_dtype(dtype: Any) -> None:
 
     Source: ``torch.set_default_dtype``.
     """
-    global _default_dtype
     dtype = as_dtype(dtype)
     if dtype not in (float16, float32, float64):
         raise TypeError(f"set_default_dtype: expected float16, float32 or float64, got {dtype}")
-    _default_dtype = dtype
+    _default_dtype.set(dtype)
 
 
 def as_dtype(dtype: Any) -> np.dtype:
@@ -112,16 +116,18 @@ class device(str):
 
 _device = device  # the name is also an argument's, as in PyTorch
 CPU = device("cpu")
-_default_device = CPU
+_default_device = Default("default device", CPU)
 
 
 def get_default_device() -> device:
     """The device on which tensors are made when none is named."""
-    return _default_device
+    return _default_device.get()
 
 
 def set_default_device(device: str) -> None:
     """Set the device on which tensors are made when none is named, for the whole process.
+
+    In a thread other than the main one, or in an asyncio task, it is set for that thread or task alone.
 
     Raises:
         DeviceError: a GPU is asked for and cannot be used (the message says why).
@@ -129,10 +135,9 @@ def set_default_device(device: str) -> None:
 
     Source: ``torch.set_default_device``.
     """
-    global _default_device
     target = _device(device)
     module_for(target)
-    _default_device = target
+    _default_device.set(target)
 
 
 # ------------------------------------------------------------------------------------ array libraries
@@ -233,15 +238,33 @@ def cupy_problem() -> str | None:
     return None if count > 0 else "CuPy is installed but no GPU was found"
 
 
+_forked = False  # whether this process was forked from one that had used CUDA
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = any(kind == "cuda" and module.__name__ == "cupy" for module, kind in _libraries.values())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
 def module_for(name: str) -> Any:
     """The array library of a device: NumPy for ``"cpu"``, CuPy for ``"cuda"``.
 
     Raises:
-        DeviceError: a GPU is asked for, and CuPy is missing, finds none, or none of that number.
+        DeviceError: a GPU is asked for, and CuPy is missing, finds none, or none of that number; or the process was
+            forked from one that used CUDA.
     """
     target = device(name)
     if target.type == "cpu":
         return np
+    if _forked:
+        raise DeviceError(
+            f'device "{target}" was asked for in a forked process, where CUDA does not work once the parent has used it; '
+            'start processes with multiprocessing.get_context("spawn")'
+        )
     library = _gpu_library()
     if library is None:
         problem = cupy_problem()

@@ -396,7 +396,7 @@ def op(
         tracked = any(isinstance(t, Tensor) and t._tracked for t in (*tensors, *bound))
         if watching:
             return declared.watched(bound, raw, out, result_aux, tracked)
-        if tracked and rules and recording.get():
+        if rules and tracked and recording.get():
             return declared.record_sequence(bound, out, result_aux)
         return wrap(out)
 

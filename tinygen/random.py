@@ -26,6 +26,7 @@ from tinygen.backend import (
     move,
     to_numpy,
 )
+from tinygen.defaults import Default, apart
 from tinygen.tensor import Tensor, wrap
 
 _STREAMS = 2**15  # on a GPU; one number for all GPUs, so that a saved state (1.5 MB) fits each of them
@@ -161,28 +162,40 @@ def _floating(dtype: Any, who: str) -> np.dtype:
 
 
 _device = device  # the name is also that of arguments here
-_defaults: dict[str, Generator] = {}
+_defaults: dict[str, Generator] = {}  # the process's, one for each device
+_generators: Default[dict[str, Generator]] = Default("default generators", _defaults)
 
 
 def default_generator(device: str | None = None) -> Generator:
-    """The generator that draws on a device where none is named; seeded from the system until manual_seed."""
+    """The generator that draws on a device where none is named; seeded from the system until manual_seed.
+
+    Threads share the process's, number by number, until they have one of their own: see :func:`manual_seed`.
+    """
     place = _device(get_default_device() if device is None else device)
     if place.type == "cuda" and place.index is None:
         # "cuda" is a GPU with a number: two generators of one seed would draw the same numbers twice.
         place = _device("cuda", module_for(place).cuda.Device().id)
-    if place not in _defaults:
-        _defaults[place] = Generator(_defaults["cpu"].initial_seed() if "cpu" in _defaults else None, place)
-    return _defaults[place]
+    here = _generators.get()
+    if place not in here:
+        # setdefault: of two threads that come at once both get the same one.
+        here.setdefault(place, Generator(here["cpu"].initial_seed() if "cpu" in here else None, place))
+    return here[place]
 
 
 def manual_seed(seed: int) -> Generator:
     """Seed the default generators of all devices, and return the default device's.
+
+    In a thread other than the main one, or in an asyncio task, that thread or task gets generators of its own, which
+    draw what they would have drawn in a program of its own; nobody else's stream is touched.
 
     Raises:
         ValueError: the seed is not a non-negative integer.
 
     Source: ``torch.manual_seed``.
     """
+    if apart():
+        _generators.set({"cpu": Generator(seed)})
+        return default_generator()
     _defaults.setdefault("cpu", Generator(seed))
     for generator in _defaults.values():
         generator.manual_seed(seed)
