@@ -13,10 +13,13 @@ A demo reads::
 from __future__ import annotations
 
 import argparse
+import errno
+import functools
 import json
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -238,17 +241,29 @@ def report(args: argparse.Namespace, results: Mapping[str, float]) -> None:
 # ---------------------------------------------------------------------------------------------- errors
 
 
+_ADVICE = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        "; make room, then --resume goes on from the last checkpoint, if there is one",
+    ),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; another folder can be chosen with --out"),
+}
+
+
 def explain(error: BaseException) -> tuple[int, str] | None:
     """The exit code and the line for an error that is nobody's bug; None for one that deserves its traceback."""
     match error:
-        case UserError() | training.CheckpointError() | data.DataFileError() | DeviceError():
+        case UserError() | training.CheckpointError() | training.LogError() | data.DataFileError() | DeviceError():
             return WRONG, str(error)
+        case training.FolderInUseError():
+            return WRONG, f"{error} with --out"
         case training.NonFiniteError():
             return 1, str(error)
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] not in ("tinygen", "demos"):
             return WRONG, f'{error.name} is not installed; python -m pip install -e ".[demos]" installs it'
         case OSError():
-            return WRONG, f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            return WRONG, text + _ADVICE.get(error.errno or 0, "")
         case MemoryError():
             return WRONG, "out of memory; a smaller --batch-size needs less"
         case KeyboardInterrupt():
@@ -258,15 +273,28 @@ def explain(error: BaseException) -> tuple[int, str] | None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turn an error that :func:`explain` knows into one line on stderr, ``error: …``, and SystemExit."""
+    """Turn an error that :func:`explain` knows into one line on stderr, ``error: …``, and SystemExit.
+
+    A run's own warnings become such lines as well, ``warning: …``.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = functools.partial(_plain_warning, warnings.showwarning)
+            yield
     except (Exception, KeyboardInterrupt) as error:
         if (known := explain(error)) is None:
             raise
         code, text = known
         print(f"error: {text}", file=sys.stderr, flush=True)
         raise SystemExit(code) from None
+
+
+def _plain_warning(before: Callable[..., Any], message: Warning | str, *details: Any, **more: Any) -> None:
+    """A run's warnings are for whoever typed the command; where in the source they were made is not."""
+    if isinstance(message, (training.CheckpointWarning, training.FolderLockWarning)):
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+    else:
+        before(message, *details, **more)
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:

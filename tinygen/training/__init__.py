@@ -10,12 +10,12 @@ from tinygen.training.checkpoint import (
     previous_path,
     save_checkpoint,
 )
-from tinygen.training.lock import FolderInUseError, FolderLock
+from tinygen.training.lock import FolderInUseError, FolderLock, FolderLockWarning
 from tinygen.training.log import JsonlLog, LogError, read_log
 from tinygen.training.loop import NonFiniteError, Run
 
 __all__ = [
-    "Checkpoint", "CheckpointError", "CheckpointWarning", "DamagedError", "FolderInUseError", "FolderLock", "JsonlLog",
-    "LogError", "NonFiniteError", "Run", "Stateful", "load_checkpoint", "load_newest", "previous_path", "read_log",
-    "save_checkpoint",
+    "Checkpoint", "CheckpointError", "CheckpointWarning", "DamagedError", "FolderInUseError", "FolderLock",
+    "FolderLockWarning", "JsonlLog", "LogError", "NonFiniteError", "Run", "Stateful", "load_checkpoint", "load_newest",
+    "previous_path", "read_log", "save_checkpoint",
 ]

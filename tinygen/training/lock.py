@@ -33,6 +33,10 @@ class FolderInUseError(RuntimeError):
     """Another run is using the folder; the message says which process, and what to do."""
 
 
+class FolderLockWarning(RuntimeWarning):
+    """The folder's file system has no locks; the message says what may go unnoticed."""
+
+
 class FolderLock:
     """The right to write in a folder; held from the making of this object until :meth:`release`.
 
@@ -111,7 +115,7 @@ class FolderLock:
         warnings.warn(
             f"{self.folder} is on a file system without locks: a run on another machine that uses this folder at the "
             "same time might not be noticed",
-            RuntimeWarning,
+            FolderLockWarning,
             stacklevel=5,
         )
 

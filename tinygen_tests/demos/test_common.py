@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import types
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import tinygen as tg
 from demos import __main__ as cli
 from demos import common
 from tinygen.data import Dataset
-from tinygen.training import CheckpointError, NonFiniteError, read_log
+from tinygen.training import CheckpointError, FolderLock, NonFiniteError, read_log
 
 pytestmark = pytest.mark.cpu_only("demos say where they compute; test_on_a_gpu.py runs them there")
 
@@ -288,7 +289,7 @@ def test_a_whole_demo(folder, tmp_path, capsys):
         "the end (64,) (297, 1, 8, 8)",
     ]
     assert "step 5/5" in err
-    assert sorted(os.listdir(tmp_path / "runs" / "tiny")) == ["checkpoint.npz", "log.jsonl"]
+    assert sorted(set(os.listdir(tmp_path / "runs" / "tiny")) - {".lock"}) == ["checkpoint.npz", "log.jsonl"]
 
 
 @pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143)])
@@ -331,13 +332,39 @@ def test_nan_a_second_interrupt_and_a_full_disk_are_one_line_and_a_bug_is_not(fo
 
     monkeypatch.setattr(np.lib.format, "write_array", full)
     message = fails(capsys, 2, folder, "tiny")
-    assert message.endswith("checkpoint.npz: No space left on device")
+    assert "checkpoint.npz: No space left on device; make room, then --resume goes on" in message
+
+
+def test_a_damaged_checkpoint_is_a_warning_line_and_the_run_goes_on(folder, tmp_path, capsys):
+    demo(folder, "tiny", "--checkpoint-every", "7")
+    path = tmp_path / "runs" / "tiny" / "checkpoint.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        demo(folder, "tiny", "--checkpoint-every", "7", "--resume")
+    out, err = capsys.readouterr()
+    assert err.startswith(f"warning: {Path('runs/tiny/checkpoint.npz')} does not end in tinygen's seal")
+    assert "Going on from the checkpoint before it, checkpoint.previous.npz, at step 28; the damaged file is now" in err
+    assert ", going on after step 28" in out and "UserWarning" not in err
+    assert path.read_bytes() == whole
+
+
+def test_a_folder_in_use_is_one_line(folder, tmp_path, capsys):
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    lock = FolderLock(tmp_path / "runs" / "tiny")
+    lock.busy = True
+    message = fails(capsys, 2, folder, "tiny")
+    assert "in use by another run of this process; wait for it, stop it, or choose another folder with --out" in message
 
 
 @pytest.mark.parametrize("error, code, text", [
     (common.UserError("so"), 2, "so"), (CheckpointError("so"), 2, "so"), (NonFiniteError("so"), 1, "so"),
     (common.DeviceError("so"), 2, "so"), (tg.data.DataFileError("so"), 2, "so"), (MemoryError(), 2, "out of memory"),
     (FileNotFoundError(2, "No such file", "x.png"), 2, "x.png: No such file"), (OSError("so"), 2, "so"),
+    (OSError(30, "Read-only file system", "runs"), 2, "runs: Read-only file system; another folder can be chosen"),
+    (tg.training.LogError("so"), 2, "so"),
     (ModuleNotFoundError("no", name="matplotlib.pyplot"), 2, "matplotlib.pyplot is not installed"),
     (KeyboardInterrupt(), 130, "interrupted"),
 ])
