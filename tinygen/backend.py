@@ -262,7 +262,7 @@ def module_for(name: str) -> Any:
         return np
     if _forked:
         raise DeviceError(
-            f'device "{target}" was asked for in a forked process, where CUDA does not work once the parent has used it; '
+            f'device "{target}" was asked for in a forked process, and CUDA, once used, does not work in those; '
             'start processes with multiprocessing.get_context("spawn")'
         )
     library = _gpu_library()
