@@ -44,6 +44,7 @@ from tinygen.testing.strict.memory import (
 )
 from tinygen.testing.strict.names import members
 from tinygen.testing.strict.syncs import synchronised
+from tinygen.testing.strict.tape import record_methods, refuse
 
 
 class Flags:
@@ -173,6 +174,7 @@ class ndarray(Reductions, Operators):
         return self._raw.tobytes(order)
 
     def set(self, arr: np.ndarray, stream: Any = None) -> None:
+        refuse("H2D transfers")
         if not isinstance(arr, np.ndarray):
             raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
         if self.dtype != arr.dtype:
@@ -358,6 +360,7 @@ class ndarray(Reductions, Operators):
         if isinstance(value, ndarray):
             raw = value._raw
         elif index.arrays:
+            refuse("H2D transfers")
             raw = np.asarray(value, dtype=self.dtype)  # copied to the device
         else:
             raw = one_value(value, self.dtype)
@@ -367,6 +370,7 @@ class ndarray(Reductions, Operators):
     def take(self, indices: Any, axis: Any = None, out: Any = None) -> ndarray:
         raw = inside(indices)
         if raw is None:
+            refuse("H2D transfers")
             raw = np.asarray(indices, dtype=int)
         length = self.size if axis is None else self.shape[axis]
         if length == 0 and raw.size:
@@ -408,3 +412,9 @@ class ndarray(Reductions, Operators):
 
     def searchsorted(self, v: Any, side: Any = "left", sorter: Any = None) -> ndarray:
         return fresh(self._raw.searchsorted(operand(v), side, None if sorter is None else operand(sorter)))
+
+
+# What is asked of arrays' contents is no work of the device, and refused while a graph is captured.
+record_methods(ndarray, skip=("get", "item", "tolist", "tobytes", "_index"))
+record_methods(Reductions)
+record_methods(Operators)

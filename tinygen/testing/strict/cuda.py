@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
+from tinygen.testing.strict import tape
 from tinygen.testing.strict.syncs import synchronised
 
 
@@ -78,6 +82,9 @@ class Event:
         synchronised("synchronize")
 
 
+_numbers = count(1)
+
+
 class Stream:
     """A queue of work, always empty; a context in which work goes into it."""
 
@@ -87,16 +94,34 @@ class Stream:
     def __init__(
         self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: Any = None
     ) -> None:
-        self.ptr = 0
+        self.ptr = 0 if null else next(_numbers)
+        self._before: list[Stream] = []
 
     def use(self) -> Stream:
         """Make it the current stream."""
+        _current[0] = self
         return self
 
-    __enter__ = use
+    def __enter__(self) -> Stream:
+        self._before.append(_current[0])
+        return self.use()
 
     def __exit__(self, *exc: Any) -> None:
-        pass
+        _current[0] = self._before.pop()
+
+    def begin_capture(self, mode: Any = None) -> None:
+        """Write down what goes into the queue, instead of doing it (tape.py)."""
+        if self.ptr == 0:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        tape.begin()
+
+    def end_capture(self) -> Graph:
+        """Stop that; what was written down."""
+        return Graph(tape.end())
+
+    def is_capturing(self) -> bool:
+        """Whether what goes into the queue is written down."""
+        return tape.capturing() and _current[0] is self
 
     def synchronize(self) -> None:
         """Wait until the queue is empty."""
@@ -112,7 +137,22 @@ class Stream:
         """Let the queue wait for a mark in another one."""
 
 
-Stream.null = Stream()
+Stream.null = Stream(null=True)
+_current = [Stream.null]
+
+
+class Graph:
+    """What was captured, to be run again and again."""
+
+    def __init__(self, captured: tape.Tape) -> None:
+        self._tape = captured
+
+    def launch(self, stream: Any = None) -> None:
+        """Run it."""
+        self._tape.replay()
+
+    def upload(self, stream: Any = None) -> None:
+        """Bring it to the device."""
 
 
 class MemoryPool:
@@ -133,6 +173,26 @@ class MemoryPool:
     def free_all_blocks(self, stream: Any = None) -> None:
         """Give back what is not in use."""
 
+    def malloc(self, size: int) -> Any:
+        """Memory from the pool; here nobody asks for it."""
+        raise NotImplementedError("the strict stand-in's memory is NumPy's")
+
+
+@contextmanager
+def using_allocator(allocator: Any = None) -> Iterator[None]:
+    """Take memory from a pool for a while; here it is NumPy's all the same."""
+    yield
+
+
+def get_allocator() -> Any:
+    """Where memory comes from."""
+    return None
+
+
+def alloc_pinned_memory(size: int) -> Any:
+    """Host memory that a copy engine can reach: here any."""
+    return bytearray(size)
+
 
 def memGetInfo() -> tuple[int, int]:
     """Free and total memory, in bytes."""
@@ -141,7 +201,7 @@ def memGetInfo() -> tuple[int, int]:
 
 def get_current_stream(device_id: int = -1) -> Stream:
     """The stream that work goes into."""
-    return Stream.null
+    return _current[0]
 
 
 def get_device_id() -> int:
@@ -166,6 +226,7 @@ runtime = SimpleNamespace(
     setDevice=lambda device: Device(device).use(),
     getDeviceProperties=lambda device: {"name": b"strict stand-in", "totalGlobalMem": 8 << 30, "major": 9, "minor": 0},
     deviceSynchronize=lambda: synchronised("synchronize"),
+    streamIsCapturing=lambda stream: tape.capturing(),
     memGetInfo=memGetInfo,
     runtimeGetVersion=lambda: 13000,
     driverGetVersion=lambda: 13000,

@@ -16,6 +16,7 @@ from tinygen.testing.strict.cuda import MemoryPool
 from tinygen.testing.strict.memory import fresh, into, make, operand, owned, quiet, supported, wrap
 from tinygen.testing.strict.names import listed
 from tinygen.testing.strict.syncs import synchronised
+from tinygen.testing.strict.tape import recorded, refuse
 
 # ---------------------------------------------------------------------------------------------- ufuncs
 
@@ -32,6 +33,7 @@ class ufunc:
         self.nin, self.nout, self.nargs = self._numpy.nin, self._numpy.nout, self._numpy.nargs
         self._scatters = listed()[f"cupy.{name}"].at
 
+    @recorded
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         out, dtype = kwargs.pop("out", None), kwargs.pop("dtype", None)
         casting = kwargs.pop("casting", "same_kind")
@@ -52,6 +54,7 @@ class ufunc:
             raise TypeError(f"Cannot cast output operand from {np.result_type(result)} to {outs[0].dtype}")
         return into(result, outs[0])
 
+    @recorded
     def at(self, a: ndarray, indices: Any, b: Any = None) -> None:
         """``a[indices] = f(a[indices], b)`` for every index in turn, also where one comes twice."""
         from_index = _Scatter(a, indices)
@@ -120,6 +123,7 @@ def array(
         # Sequences of device arrays are joined; device arrays among host numbers meet NumPy, which is refused.
         if builtins.all(isinstance(x, ndarray) for x in _leaves(obj)):
             obj = _nested(obj)
+    refuse("H2D transfers")
     raw = np.array(obj, dtype=dtype, copy=True, ndmin=ndmin)
     order = ("F" if raw.flags.fnc else "C") if order in (None, "K", "A", "k", "a") else order
     return owned(np.array(raw, supported(raw.dtype), order=order, copy=True))

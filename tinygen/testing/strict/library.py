@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from tinygen.testing.strict import cuda, functions, random
+from tinygen.testing.strict import cuda, functions, kernels, random
 from tinygen.testing.strict.array import ndarray
+from tinygen.testing.strict.cublas import stand_in_cublas
 from tinygen.testing.strict.memory import PYTHON, fresh, quiet, wrap
 from tinygen.testing.strict.names import Entry, members
 from tinygen.testing.strict.syncs import synchronised
+from tinygen.testing.strict.tape import recorded
 
 # Functions that only call the method of their first argument (cupy/_math/sumprod.py and others).
 _METHODS = {
@@ -70,6 +72,8 @@ class Library(ModuleType):
         if entry is None:
             raise AttributeError(f"module {self._path!r} has no attribute {name!r}: CuPy 14.2 does not have it")
         value = self._find(name, entry)
+        if isinstance(value, FunctionType) and not self._path.startswith("cupy.cuda"):
+            value = recorded(value)
         self.__dict__[name] = value
         return value
 
@@ -173,4 +177,9 @@ def build() -> Library:
         "get_default_memory_pool": functions.get_default_memory_pool,
         "is_available": cuda.is_available,
     }
-    return Library("cupy", {**_public(functions, "cupy"), **parts}, np)
+    if kernels.COMPILER is not None:
+        parts |= {"RawModule": kernels.RawModule, "RawKernel": kernels.RawKernel}
+    whole = Library("cupy", {**_public(functions, "cupy"), **parts}, np)
+    if kernels.COMPILER is not None:
+        whole.__dict__["stand_in_cublas"] = stand_in_cublas  # no name of CuPy's: kernels/gpu/blas.py asks for it
+    return whole

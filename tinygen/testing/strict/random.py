@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygen.testing.strict.memory import fresh, supported
 from tinygen.testing.strict.names import members
+from tinygen.testing.strict.tape import record_methods
 
 
 class BitGenerator:
@@ -94,6 +95,9 @@ class Generator:
             return fresh(drawn)
         out._raw[...] = drawn
         return out
+
+
+record_methods(Generator, skip=("_drawn",))
 
 
 def default_rng(seed: Any = None) -> Generator:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tinygen.testing.strict.tape import refuse
+
 # Code that asks on behalf of its caller: the stand-in itself, to_numpy, x.item() and the like.
 _TINYGEN = Path(__file__).parents[2]
 _ON_BEHALF = (str(Path(__file__).parent), *(str(_TINYGEN / name) for name in ("backend.py", "tensor.py", "op.py")))
@@ -62,7 +64,12 @@ def count_syncs() -> Iterator[Syncs]:
 
 
 def synchronised(kind: str) -> None:
-    """Note that the host has just waited for the device."""
+    """Note that the host has just waited for the device.
+
+    Raises:
+        RuntimeError: a graph is being captured, where nobody can wait.
+    """
+    refuse("synchronous API calls")
     if _counters:
         kind, place = _asked(kind)
         for counter in _counters:
