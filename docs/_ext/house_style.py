@@ -21,8 +21,8 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
-from docstrings import Docstring, elsewhere, errors_named, parse, says_shapes, says_source  # noqa: E402
-from symbols import (  # noqa: E402
+from docstrings import Docstring, elsewhere, errors_named, parse, says_shapes, says_source
+from symbols import (
     Symbol,
     by_definition,
     groups,
@@ -106,7 +106,7 @@ def missing(symbol: Symbol, group: str | None) -> Iterator[str]:
     if not symbol.doc.text:
         yield "has no docstring"
         return
-    if not symbol.doc.text.splitlines()[0].strip()[-1] in ".,:;)…" and not symbol.doc.body[0].literal:
+    if symbol.doc.text.splitlines()[0].strip()[-1] not in ".,:;)…" and not symbol.doc.body[0].literal:
         if "." not in symbol.doc.body[0].text:
             yield "does not begin with a sentence"
     named = set().union(*(errors_named(doc) for doc in speakers(symbol)))

@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from docstrings import Docstring, formula, parse
-from located import ROOT, Located, lines_of, locate, tree_of
+from located import ROOT, Located, locate, tree_of
 
 # Where users find names. A name of several faces belongs to the first.
 FACES = (
@@ -238,7 +238,8 @@ NO_FORMULA = {
 
 def is_record(symbol: Symbol) -> bool:
     """Whether a class only holds what a function found."""
-    return symbol.kind == "class" and (issubclass(symbol.object, tuple) or hasattr(symbol.object, "__dataclass_fields__"))
+    value = symbol.object
+    return symbol.kind == "class" and (issubclass(value, tuple) or hasattr(value, "__dataclass_fields__"))
 
 
 @cache
@@ -352,7 +353,7 @@ def _declarations() -> dict[str, tuple[str, int]]:
     found = {}
     for path in sorted((ROOT / "tinygen_tests" / "cases").glob("*.py")):
         for node in ast.walk(tree_of(path)):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "declare" and node.args:
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "declare" and node.args:
                 first = node.args[0]
                 if isinstance(first, ast.Attribute):
                     place = (path.relative_to(ROOT).as_posix(), node.lineno)
@@ -373,6 +374,3 @@ def cases_of(symbol: Symbol) -> tuple[str, int] | None:
 def module_docstring(defined: str) -> str:
     """The docstring of the file in which something is defined."""
     return ast.get_docstring(tree_of(ROOT / locate(defined).path)) or ""
-
-
-__all__ = ["FACES", "Symbol", "Test", "cases_of", "lines_of", "methods", "names_of", "ops", "public", "test_of", "tests"]

@@ -4,7 +4,7 @@
 such a formula waits for. On a block of a few hundred kilobytes the intermediate results stay in the processor's
 cache. A block's result does not depend on which thread computes it, so neither does the whole.
 
-CuPy arrays, and small ones, are computed in one go.
+Small arrays are computed in one go; on a GPU the formula is one kernel (kernels/gpu/pointwise.py), where there is one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.backend import array_module
+from tinygen.kernels.gpu.pointwise import compute
 from tinygen.kernels.threads import run
 
 _BLOCK = 1 << 18  # bytes of each array in a block: the few that a step touches fit into a second-level cache
@@ -32,7 +33,7 @@ def _share(tasks: list[Callable[[], Any]], large: np.ndarray) -> None:
         run(tasks)
 
 
-def elementwise(f: Callable, *arrays: Any) -> Any:
+def elementwise(f: Callable, *arrays: Any, gpu: str = "", numbers: tuple[float, ...] = ()) -> Any:
     """The y that f(y, *arrays) writes, for an f that computes each number of y from the numbers in the same place.
 
     f works in place where it can: a result that it makes anew costs about as much as the arithmetic in it.
@@ -41,11 +42,16 @@ def elementwise(f: Callable, *arrays: Any) -> Any:
         f: writes into its first argument, an array with any contents, and returns nothing.
         arrays: of equal shapes. Those that lie in memory alike, without gaps, are walked through in the order of
             their memory; others are computed in one go.
+        gpu, numbers: the name of the same formula in kernels/gpu/pointwise.py, and its Python numbers.
 
     Returns:
         The result, with the dtype and in the memory order of the first array.
     """
     x = arrays[0]
+    if gpu and type(x) is not np.ndarray:
+        made = compute(array_module(x), gpu, *arrays, numbers=numbers)
+        if made is not None:
+            return made
     y = array_module(x).empty_like(x)
     if x.ndim == 0:  # NumPy would hand f's steps scalars, not arrays
         f(*(a.reshape(1) for a in (y, *arrays)))

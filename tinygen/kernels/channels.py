@@ -26,6 +26,8 @@ def sum_product(dims: Iterable[int], *factors: Any) -> Any:
     x, dims = factors[0], list(dims)
     if len(factors) == 1 and dims == list(range(2, x.ndim)) and (rows := _rows(x)) is not None:
         return np.matmul(np.ones((1, rows.shape[1]), rows.dtype), rows)[:, 0]
+    if array_module(x) is not np:  # CuPy's einsum calls cuBLAS, which cannot be captured in a graph
+        return (x if len(factors) == 1 else x * factors[1]).sum(axis=tuple(dims))
     letters = "abcdefghijklmnop"[: x.ndim]
     kept = "".join(c for d, c in enumerate(letters) if d not in dims)
     return array_module(x).einsum(f"{','.join([letters] * len(factors))}->{kept}", *factors)

@@ -49,9 +49,9 @@ def frechet_distance(a: Any, b: Any) -> float:
 
 
 def frechet_floor(features: Any, size: int | None = None, repeats: int = 20, rng: Generator | None = None) -> float:
-    """The distance between two disjoint random halves of one set of features: what perfect samples would get.
+    """d²_floor = E d²(half, other half): between two disjoint random halves, as perfect samples would get it.
 
-    E d²(half, other half), averaged over ``repeats`` splits.
+    Averaged over ``repeats`` splits of one set of features.
 
     Args:
         features: (N, d), of real images.
@@ -77,7 +77,7 @@ def frechet_floor(features: Any, size: int | None = None, repeats: int = 20, rng
 
 
 def frechet_between(a: Any, b: Any, size: int, repeats: int = 20, rng: Generator | None = None) -> float:
-    """The distance between ``size`` random points of each cloud, averaged over ``repeats`` draws.
+    """d̄² = E d²(a_i, b_j) with ``size`` random points of each cloud, averaged over ``repeats`` draws.
 
     With the ``size`` of :func:`frechet_floor` the two have the same bias, and their ratio is 1 for perfect samples;
     where every point is used, more samples make a smaller bias and the ratio flatters.

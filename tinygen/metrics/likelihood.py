@@ -28,7 +28,7 @@ from tinygen.tensor import Tensor
 
 
 def iwae_bound(log_weights: Tensor, k: int | None = None) -> Tensor:
-    """L̂_k for each image: ln of the mean of k weights, averaged over the S/k groups that S draws make.
+    """L̂_k = mean over groups of ln (1/k Σ_i w_i), for each image: the S draws make S/k groups of k.
 
     ∂L̂/∂ln w_j = k/S · w̃_j, where w̃ are the weights normalised within their group: a draw counts as its share.
 
@@ -70,7 +70,7 @@ class LikelihoodEstimate(NamedTuple):
 
 
 def importance_log_likelihood(log_weights: Any) -> LikelihoodEstimate:
-    """L_K of a set of images with its standard error and effective sample size, in float64.
+    """L_K = ln (1/K Σ_k w_k) of a set of images, with its standard error and effective sample size, in float64.
 
     Args:
         log_weights: ln w, (K, N), the draws first: a Tensor or an array; −∞ (an impossible draw) is allowed.

@@ -44,7 +44,7 @@ class MMDTest(NamedTuple):
 
 
 def median_distance(a: Any, b: Any) -> float:
-    """The median of ‖x − y‖ over all pairs of two different points of both clouds together.
+    """s = median ‖x − y‖ over all pairs of two different points of both clouds together.
 
     Where more than half of the pairs coincide it would be 0, and the median of the positive distances is taken; 1 where
     there are none.
@@ -99,7 +99,7 @@ def _unbiased(K: Any, S: Any, n: int, m: int) -> Any:
 
 
 def mmd2(a: Any, b: Any, bandwidths: Sequence[float] | None = None) -> float:
-    """MMD²_u, unbiased, between the distributions of two clouds; below 0 at times where they are equal.
+    """MMD²_u = mean k(x, x') + mean k(y, y') − 2·mean k(x, y), x ≠ x', y ≠ y': unbiased, so at times below 0 if p = q.
 
     Args:
         a, b: (N, d) and (M, d), N, M ≥ 2; images are flattened. Needs memory for (N + M)² numbers.

@@ -40,7 +40,7 @@ class ParzenEstimate(NamedTuple):
 def parzen_log_likelihood(
     samples: Any, test: Any, validation: Any = None, sigma: float | None = None, sigmas: Sequence[float] = SIGMAS
 ) -> ParzenEstimate:
-    """ln p̂ of test images under Gaussians of width σ on the samples, with σ chosen on validation images.
+    """ln p̂(x) = ln (1/n Σ_j N(x; s_j, σ²I)) of test images x and samples s, with σ chosen on validation images.
 
     Args:
         samples: (n, d) or images (n, C, H, W), values in [0, 1]: 10,000 in the protocol.

@@ -331,7 +331,7 @@ def pretrain_greedily(
 
 
 class ConvAutoencoder(Autoencoder):
-    """Convolutions of stride 2 that halve the image, transposed convolutions that double it again.
+    """h_k = ReLU(w_k ⋆ h_{k−1} + b_k), z = W h_K + b: convolutions halve the image, transposed ones double it again.
 
     Down, n → ⌈n/2⌉ pixels (3×3, stride 2, padding 1) for each width, then a dense layer to the code. Up the same way
     back, where output_padding is 1 for an even target size and 0 for an odd one, so that any size comes back exactly.

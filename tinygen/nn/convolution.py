@@ -129,8 +129,9 @@ class Conv2d(_Conv):
 
 
 class ConvTranspose2d(_Conv):
-    """The adjoint of a convolution: every number of the input paints a filter onto the output. See
-    ``F.conv_transpose2d``, also for how the lectures' zero insertion is related to it.
+    """y[o, s·i + d·u − p, …] += Σ_c w[c, o, u, …] · x[c, i, …]: every number of the input paints a filter.
+
+    The adjoint of a convolution. See ``F.conv_transpose2d``, also for how the lectures' zero insertion relates to it.
 
     Shapes: (N, C, H, W) → (N, O, Ho, Wo), or both without N; Ho = (H − 1)s − 2p + d(k − 1) + q + 1.
 

@@ -123,7 +123,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 def fans(tensor: Tensor) -> tuple[int, int]:
-    """(n_in, n_out): how many numbers one output sees, and in how many outputs one input is seen.
+    """n_in = shape[1]·Π shape[2:], n_out = shape[0]·Π shape[2:]: how many one output sees, and one input reaches.
 
     Shapes: (n_out, n_in, *), where * is a filter's window: both count its positions.
 

@@ -9,7 +9,7 @@ from tinygen.tensor import Tensor
 
 
 class Flatten(Module):
-    """Join the axes start_dim … end_dim into one; by default all but the batch.
+    """y[n, i·W + j] = x[n, i, j]: the axes start_dim … end_dim joined into one; by default all but the batch.
 
     Shapes: (N, *) → (N, Π *).
 
@@ -33,7 +33,7 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Split the axis ``dim`` into several; one size may be −1.
+    """y[n, i, j] = x[n, i·W + j]: the axis ``dim`` split into several; one size may be −1.
 
     Shapes: (*, Π sizes, *) → (*, sizes, *).
 

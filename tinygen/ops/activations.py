@@ -39,14 +39,14 @@ def _(g, y):
 
 @op
 def _where_positive(g, y):
-    """g·[y > 0]: linear in g, so ∂/∂g is the same op; constant in y almost everywhere."""
+    """z = g·[y > 0]: linear in g, so ∂L/∂g is the same op of the cotangent; constant in y almost everywhere."""
     xp = array_module(g)
 
     def block(out, g, y):
         xp.greater(y, 0, out=out)  # 0 and 1 as floats: a product with booleans would convert them slowly
         out *= g
 
-    return elementwise(block, g, y)
+    return elementwise(block, g, y, gpu="where_positive")
 
 
 @_where_positive.vjp("g")
@@ -67,7 +67,7 @@ def leaky_relu(input, negative_slope=0.01):
         xp.multiply(x, negative_slope, out=y)
         choose(x, y, out=y)
 
-    return elementwise(block, floating(input))
+    return elementwise(block, floating(input), gpu="leaky_relu" * (negative_slope <= 1), numbers=(negative_slope,))
 
 
 @leaky_relu.vjp("input")
@@ -91,7 +91,7 @@ def _leaky(g, x, slope):
             y += positive
         y *= g
 
-    return elementwise(block, g, x)
+    return elementwise(block, g, x, gpu="leaky_relu_vjp", numbers=(slope,))
 
 
 @_leaky.vjp("g")
@@ -116,7 +116,7 @@ def elu(input, alpha=1.0):
         y *= alpha
         y += xp.maximum(x, 0)
 
-    return elementwise(block, floating(input))
+    return elementwise(block, floating(input), gpu="elu", numbers=(alpha,))
 
 
 @elu.vjp("input")
@@ -147,7 +147,7 @@ def softplus(input, beta=1, threshold=20):
         y += xp.maximum(z, 0)
         y /= beta
 
-    return elementwise(block, floating(input))
+    return elementwise(block, floating(input), gpu="softplus", numbers=(beta, threshold))
 
 
 @softplus.vjp("input")
@@ -165,7 +165,7 @@ def logsigmoid(input):
         _log1p_exp_minus_abs(x, out=y)
         xp.subtract(xp.minimum(x, 0), y, out=y)
 
-    return elementwise(block, floating(input))
+    return elementwise(block, floating(input), gpu="logsigmoid")
 
 
 def _log1p_exp_minus_abs(x: Any, out: Any) -> None:
@@ -211,7 +211,7 @@ def silu(input):
         _exp_minus_plus_one(x, out=y)
         xp.divide(x, y, out=y)
 
-    return elementwise(block, floating(input))
+    return elementwise(block, floating(input), gpu="silu")
 
 
 @silu.vjp("input")
@@ -221,7 +221,7 @@ def _(g, input):
 
 @op
 def _silu_vjp(g, x):
-    """g·f′(x), f′ = σ·(1 + x(1 − σ)).
+    """z = g·f′(x), f′ = σ·(1 + x(1 − σ)).    ∂L/∂g = h·f′(x),  ∂L/∂x = h·g·f″(x), with h = ∂L/∂z.
 
     f″ = σ′·(1 + x(1 − σ)) + σ·(1 − σ − xσ′) = σ′·(2 + x(1 − 2σ)), with σ′ = σ(1 − σ).
     """
@@ -237,7 +237,7 @@ def _silu_vjp(g, x):
         y /= e
         y *= g
 
-    return elementwise(block, g, x)
+    return elementwise(block, g, x, gpu="silu_vjp")
 
 
 @_silu_vjp.vjp("g")
@@ -280,7 +280,7 @@ def _gelu(input):
         xp.add(erf_kernel(y), 1, out=y)
         y *= 0.5
 
-    Φ = elementwise(block, x)
+    Φ = elementwise(block, x, gpu="gelu_phi")
     return x * Φ, Φ
 
 
@@ -291,9 +291,9 @@ def _(g, input, aux):
 
 @op
 def _gelu_vjp(g, x, Φ):
-    """g·f′(x), f′ = Φ + xφ. Φ is Φ(x) as the forward computed it: a shortcut, not an argument.
+    """z = g·f′(x), f′ = Φ + xφ.    ∂L/∂g = h·f′(x),  ∂L/∂x = h·g·f″(x), with h = ∂L/∂z.
 
-    φ′ = −xφ, so f″ = φ + φ − x²φ = φ·(2 − x²).
+    Φ is Φ(x) as the forward computed it: a shortcut, not an argument. φ′ = −xφ, so f″ = φ + φ − x²φ = φ·(2 − x²).
     """
     xp = array_module(x)
 
@@ -306,7 +306,7 @@ def _gelu_vjp(g, x, Φ):
         y += Φ
         y *= g
 
-    return elementwise(block, g, x, Φ)
+    return elementwise(block, g, x, Φ, gpu="gelu_vjp")
 
 
 @_gelu_vjp.vjp("g")
@@ -342,7 +342,7 @@ def _gelu_tanh(input):
         _exp_minus_plus_one(_v(x), out=y)
         xp.divide(x, y, out=y)
 
-    return elementwise(block, floating(input))
+    return elementwise(block, floating(input), gpu="gelu_tanh", numbers=(_A, _B))
 
 
 @_gelu_tanh.vjp("input")
@@ -352,7 +352,7 @@ def _(g, input):
 
 @op
 def _gelu_tanh_vjp(g, x):
-    """g·f′(x), f′ = σ·(1 + x(1 − σ)·v′).
+    """z = g·f′(x), f′ = σ·(1 + x(1 − σ)·v′).    ∂L/∂g = h·f′(x),  ∂L/∂x = h·g·f″(x), with h = ∂L/∂z.
 
     f″ = σ(1 − σ)·(2v′ + x·v″ + x(1 − 2σ)·v′²), with v″ = 2bx.
     """
@@ -372,7 +372,7 @@ def _gelu_tanh_vjp(g, x):
         y *= σ
         y *= g
 
-    return elementwise(block, g, x)
+    return elementwise(block, g, x, gpu="gelu_tanh_vjp", numbers=(_A, _B))
 
 
 @_gelu_tanh_vjp.vjp("g")

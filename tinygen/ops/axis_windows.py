@@ -8,6 +8,8 @@ or a maximum, is taken along one axis after the other. The sums are linear, and 
     spread    yᵢ = Σ xₒ over the windows o that hold i         (…, m) → (…, n)
 
 Each is K strided passes over the axis, one for each tap k, instead of m small sums.
+
+Source: Dumoulin & Visin, *A guide to convolution arithmetic for deep learning* (2016), for where windows lie.
 """
 
 from __future__ import annotations
@@ -211,7 +213,7 @@ def each_axis(windows: Windows) -> list[tuple[int, AxisWindow]]:
 
 @op
 def sum_windows(input, windows):
-    """The sum of x over each window, 0 outside.    ∂L/∂x = g spread over the windows: the adjoint.
+    """yₒ = Σ x over window o, 0 outside.    ∂L/∂x = g spread over the windows: the adjoint.
 
     Shapes: (…, n₁, n₂, …) → (…, m₁, m₂, …), a window for each of the last axes.
     """
@@ -231,7 +233,7 @@ def _(g, windows):
 
 @op
 def spread_windows(input, windows):
-    """Each place gets the sum of x over the windows that hold it.    ∂L/∂x = g summed over each window: the adjoint.
+    """yᵢ = Σ xₒ over the windows o that hold place i.    ∂L/∂x = g summed over each window: the adjoint.
 
     Shapes: (…, m₁, m₂, …) → (…, n₁, n₂, …), a window for each of the last axes.
     """

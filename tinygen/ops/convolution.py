@@ -32,7 +32,7 @@ import numpy as np
 
 from tinygen.backend import array_module
 from tinygen.kernels import cpu
-from tinygen.kernels import windows as portable
+from tinygen.kernels.gpu import convolution as gpu
 from tinygen.kernels.windows import Pair, Window
 from tinygen.op import op
 from tinygen.ops.shape import broadcast_to, flip, pad_zeros, squeeze, unsqueeze
@@ -45,8 +45,8 @@ Lengths = int | Sequence[int]
 
 
 def _kernels(input: Any, other: Any) -> Any:
-    """The fast kernels where both arrays are NumPy's; else those that any library can run."""
-    return cpu if array_module(input) is np and array_module(other) is np else portable
+    """The CPU's kernels where both arrays are NumPy's; else the GPU's."""
+    return cpu if array_module(input) is np and array_module(other) is np else gpu
 
 
 @op

@@ -16,6 +16,7 @@ import numpy as np
 
 from tinygen.backend import array_module, is_array
 from tinygen.kernels.erf import erf as erf_kernel
+from tinygen.kernels.gpu.pointwise import compute
 from tinygen.op import op
 from tinygen.promotion import floating, result_type
 from tinygen.tensor import Tensor
@@ -169,7 +170,7 @@ def _(g):
 
 @op
 def zeros_like(input):
-    """The constant 0 in the shape and dtype of a. Not differentiable."""
+    """y = 0, in the shape and dtype of a. Not differentiable."""
     return array_module(input).zeros_like(input)
 
 
@@ -309,6 +310,8 @@ def sigmoid(input):
     relative precision, which ½(1 + tanh(a/2)) rounds to 0.
     """
     input = floating(input)
+    if (made := compute(array_module(input), "sigmoid", input)) is not None:
+        return made
     with np.errstate(over="ignore"):
         return 1 / (1 + array_module(input).exp(-input))
 
@@ -418,79 +421,79 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
 
 @op(broadcast=True)
 def eq(input, other):
-    """a = b, elementwise. Not differentiable."""
+    """y = [a = b], elementwise. Not differentiable."""
     return input == other
 
 
 @op(broadcast=True)
 def ne(input, other):
-    """a ≠ b, elementwise. Not differentiable."""
+    """y = [a ≠ b], elementwise. Not differentiable."""
     return input != other
 
 
 @op(broadcast=True)
 def lt(input, other):
-    """a < b, elementwise. Not differentiable."""
+    """y = [a < b], elementwise. Not differentiable."""
     return input < other
 
 
 @op(broadcast=True)
 def le(input, other):
-    """a ≤ b, elementwise. Not differentiable."""
+    """y = [a ≤ b], elementwise. Not differentiable."""
     return input <= other
 
 
 @op(broadcast=True)
 def gt(input, other):
-    """a > b, elementwise. Not differentiable."""
+    """y = [a > b], elementwise. Not differentiable."""
     return input > other
 
 
 @op(broadcast=True)
 def ge(input, other):
-    """a ≥ b, elementwise. Not differentiable."""
+    """y = [a ≥ b], elementwise. Not differentiable."""
     return input >= other
 
 
 @op(broadcast=True)
 def bitwise_and(input, other):
-    """a ∧ b of booleans, bit by bit of integers. Not differentiable."""
+    """y = a ∧ b of booleans, bit by bit of integers. Not differentiable."""
     return input & other
 
 
 @op(broadcast=True)
 def bitwise_or(input, other):
-    """a ∨ b of booleans, bit by bit of integers. Not differentiable."""
+    """y = a ∨ b of booleans, bit by bit of integers. Not differentiable."""
     return input | other
 
 
 @op(broadcast=True)
 def bitwise_xor(input, other):
-    """a ⊕ b of booleans, bit by bit of integers. Not differentiable."""
+    """y = a ⊕ b of booleans, bit by bit of integers. Not differentiable."""
     return input ^ other
 
 
 @op
 def bitwise_not(input):
-    """¬a of booleans, bit by bit of integers. Not differentiable."""
+    """y = ¬a of booleans, bit by bit of integers. Not differentiable."""
     return array_module(input).invert(input)
 
 
 @op
 def logical_not(input):
-    """¬a: True where a is zero or False. Not differentiable."""
+    """y = ¬a: True where a is zero or False. Not differentiable."""
     return array_module(input).logical_not(input)
 
 
 @op
 def isnan(input):
-    """Whether a is NaN, elementwise. Not differentiable."""
+    """y = [a is NaN], elementwise. Not differentiable."""
     return array_module(input).isnan(input)
 
 
 @op
 def isfinite(input):
-    """Whether a is neither infinite nor NaN, elementwise. Not differentiable."""
+    """y = [|a| < ∞], elementwise: neither infinite nor NaN. Not differentiable."""
     return array_module(input).isfinite(input)
 
 

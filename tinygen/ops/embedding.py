@@ -63,7 +63,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
 
 @op
 def _one_hot(index, num_classes):
-    """y[…, c] = 1 where c = index, else 0. Not differentiable. See one_hot."""
+    """y[…, c] = 1 where c = index, else 0: (*) → (*, C). Not differentiable. See one_hot."""
     xp = array_module(index)
     return (index[..., None] == xp.arange(num_classes)).astype("int64")
 

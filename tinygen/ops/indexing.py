@@ -142,7 +142,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 
 
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """The slices of x at the places ``index`` along one axis.    ∂L/∂x = g added back, slice by slice.
+    """y[…, k, …] = x[…, index[k], …] along one axis.    ∂L/∂x = g added back, slice by slice.
 
     Shapes: index (k) → axis ``dim`` of y has length k.
 
@@ -157,7 +157,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: float) -> Tensor:
-    """x with ``value`` wherever the mask holds.    ∂L/∂x = g where it does not, else 0."""
+    """y = ``value`` where the mask holds, else x.    ∂L/∂x = g where it does not, else 0."""
     return where(mask, value, input)
 
 

@@ -6,6 +6,8 @@ shape of the batch. The two ops below are closed under differentiation: with X, 
     _linear(X, W, b) = X Wᵀ + b      and      _weight_gradient(G, X) = Gᵀ X
 
 are bilinear, and each one's vjps are made of these two again.
+
+Source: ``torch.nn.functional.linear``; Giles, *Collected matrix derivative results* (2008), §2.2.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.backend import array_module
+from tinygen.kernels.gpu.pointwise import compute
 from tinygen.op import op
 from tinygen.ops.activations import softplus
 from tinygen.ops.elementwise import clamp, exp, log, log1p, sigmoid, sign, where
@@ -61,6 +62,8 @@ def same_shapes(input: Tensor, target: Tensor, who: str) -> None:
 @op(broadcast=True)
 def _squared_error(input, target):
     """l = (x − t)².    ∂L/∂x = 2g(x − t),  ∂L/∂t = −∂L/∂x."""
+    if (made := compute(array_module(input), "squared_error", input, target)) is not None:
+        return made
     d = input - target
     d *= d
     return d
@@ -201,7 +204,10 @@ def _clamped_log(x: Any, complement: bool = False) -> Any:
 
 @op(broadcast=True)
 def _binary_cross_entropy(input, target):
-    """l = −t·max(ln x, −100) − (1 − t)·max(ln(1 − x), −100).    The vjps are derived at binary_cross_entropy."""
+    """l = −t·max(ln x, −100) − (1 − t)·max(ln(1 − x), −100).
+
+    ∂L/∂x = g·(x − t)/(x(1 − x)) and ∂L/∂t = g·(ln(1 − x) − ln x), as binary_cross_entropy derives them.
+    """
     return (target - 1) * _clamped_log(input, complement=True) - target * _clamped_log(input)
 
 
@@ -247,6 +253,8 @@ def binary_cross_entropy(
 def _bce_with_logits(input, target):
     """l = max(x, 0) − x·t + ln(1 + e^(−|x|)).    ∂L/∂x = g(σ(x) − t),  ∂L/∂t = −g·x."""
     xp = array_module(input)
+    if (made := compute(xp, "bce_with_logits", input, target)) is not None:
+        return made
     tail = xp.log1p(xp.exp(xp.minimum(input, -input)))
     return xp.maximum(input, 0) - input * target + tail
 

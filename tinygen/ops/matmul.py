@@ -1,7 +1,11 @@
 """Matrix products, and sums of products in general (einsum).
 
 All are bilinear: with one operand held fixed, y = A x is linear in the other, and its vjp is Aᵀ, again a
-product of the same family. Source: ``torch.NAME``; Giles, *Collected matrix derivative results* (2008), §2.2.
+product of the same family.
+
+Shapes: (…, n, k), (…, k, m) → (…, n, m), or as the letters of einsum say.
+
+Source: ``torch.NAME``; Giles, *Collected matrix derivative results* (2008), §2.2.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import numpy as np
 
 from tinygen.backend import array_module, is_array
 from tinygen.kernels import blas, memory  # noqa: F401 - memory acts when it is imported
+from tinygen.kernels.gpu import blas as gpu
 from tinygen.op import op
 from tinygen.ops.elementwise import mul
 from tinygen.ops.indexing import getitem
@@ -21,9 +26,12 @@ from tinygen.tensor import Tensor, wrap
 
 
 def matrix_product(a: Any, b: Any) -> Any:
-    """A B of raw arrays: the library's product, on the CPU with threads of our own."""
+    """A B of raw arrays: the library's product; on the CPU with threads of our own, on a GPU by cuBLAS itself."""
     xp = array_module(a)
-    return blas.product(a, b) if xp is array_module(b) is np else xp.matmul(a, b)
+    if xp is array_module(b) is np:
+        return blas.product(a, b)
+    made = gpu.product(xp, a, b)
+    return xp.matmul(a, b) if made is None else made
 
 
 @op(broadcast=True)

@@ -41,6 +41,7 @@ from typing import Any, NamedTuple
 from tinygen.backend import array_module, float16, float32
 from tinygen.kernels.blocks import along_first
 from tinygen.kernels.channels import scaled_sum, sum_product
+from tinygen.kernels.gpu import normalization as gpu
 from tinygen.op import op
 from tinygen.ops.elementwise import clamp, rsqrt
 from tinygen.ops.reduction import norm
@@ -119,6 +120,8 @@ class Statistics(NamedTuple):
 
 def _statistics(x: Any, group: Group, eps: float) -> Statistics:
     """In two passes, x − μ before squaring: E[x²] − μ² would lose the variance of near-equal float32 numbers."""
+    if (found := gpu.statistics(array_module(x), x, group, eps)) is not None:
+        return Statistics(*found)
     μ = _mean(group, x)
     var = _mean(group, x, deviation_from=μ)
     return Statistics(μ, var, 1 / array_module(x).sqrt(var + eps))
@@ -134,6 +137,8 @@ def _statistics(x: Any, group: Group, eps: float) -> Statistics:
 @op
 def _normalize(input, weight, bias, group, statistics):
     """y = γ·x̂ + β.    ∂L/∂x = h(γ·g, x),  ∂L/∂γ = Σ g·x̂,  ∂L/∂β = Σ g. γ and β may be None."""
+    if (made := gpu.normalize(array_module(input), input, weight, bias, group, statistics)) is not None:
+        return made
     μ, _, r = statistics
     scale = r if weight is None else r * weight
     shift = -μ * scale
@@ -161,6 +166,8 @@ def _normalize_vjp(g, x, weight, group, statistics):
 
     ∂L/∂g = γ·h(G, x), because h is linear and symmetric; ∂L/∂γ = Σ g·h(G, x) likewise; ∂L/∂x is equation (3).
     """
+    if (made := gpu.normalize_vjp(array_module(x), g, x, weight, group, statistics)) is not None:
+        return made
     μ, _, r = statistics
     mean = _mean(group, g, weight=weight)
     slope = -(r * r * r) * (_mean(group, g, x, weight=weight) - μ * mean)
@@ -194,6 +201,8 @@ def _weight_gradient(g, x, group, statistics):
 
     With G = ∂L/∂K,  ∂L/∂g = G·x̂  and  ∂L/∂x = h(G·g, x): G stands where γ stood.
     """
+    if (made := gpu.weight_gradient(array_module(x), g, x, group, statistics)) is not None:
+        return made
     μ, _, r = statistics
     Σgx, Σg = _position_sums(g, x), _position_sums(g)
     per_channel = r.shape[:2]
@@ -224,7 +233,7 @@ def _(g, r, input, group, statistics):
 
 @op
 def _average(input, group):
-    """M x, with length 1 on the axes ``group.dims``.    ∂L/∂x = Mᵀg, see _shared."""
+    """y = M x, with length 1 on the axes ``group.dims``.    ∂L/∂x = Mᵀg, see _shared."""
     return _mean(group, input)
 
 

@@ -15,6 +15,8 @@ i(o) does not move under a small change of x (almost everywhere), so it is a con
 as a choice for each axis: which tap k of the window was taken, in one byte.
 
 :func:`max_pool2d_by_definition` and :func:`avg_pool2d_by_definition` say the same of whole windows, slowly.
+
+Shapes: (…, H, W) → (…, Hₒ, Wₒ), and the adjoints back. Source: ``torch.nn.functional.NAME``; LeCun et al. 1998.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 ``dim`` is an axis, several, or None for all of them; negative axes count from the end. The reduced axes vanish,
 or stay with length 1 under ``keepdim=True``. Below, x̂ stands for a reduced result put back on the axes of x.
-Source: ``torch.NAME``.
+
+Shapes: (…, n, …) → (…, …), or (…, 1, …) under keepdim; without ``dim`` (*) → (). Source: ``torch.NAME``.
 """
 
 from __future__ import annotations
@@ -290,7 +291,7 @@ def amin(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 
 def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
-    """The maximum of all of x; of one axis, with its indices; or of two tensors.
+    """y = max x, of all of x; of one axis, with its indices; or of two tensors.
 
     ``max(x)`` shares the gradient among ties as :func:`amax`; ``max(x, dim)`` gives it to the index that it
     returns (the first), as PyTorch does; ``max(x, other)`` is :func:`maximum`.
@@ -302,7 +303,7 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
-    """The minimum of all of x; of one axis, with its indices; or of two tensors. Otherwise as :func:`max`."""
+    """y = min x, of all of x; of one axis, with its indices; or of two tensors. Otherwise as :func:`max`."""
     return _extreme(input, dim, keepdim, amin, argmin, minimum)
 
 
@@ -320,18 +321,18 @@ def _extreme(input: Tensor, dim: Any, keepdim: bool, all_of: Any, where_of: Any,
 
 @op
 def _argmax(input, dim, keepdim):
-    """The place of the first maximum. Not differentiable. See argmax."""
+    """i = min {j : x_j = max x}. Not differentiable. See argmax."""
     return array_module(input).argmax(input, axis=dim, keepdims=keepdim)
 
 
 @op
 def _argmin(input, dim, keepdim):
-    """The place of the first minimum. Not differentiable. See argmin."""
+    """i = min {j : x_j = min x}. Not differentiable. See argmin."""
     return array_module(input).argmin(input, axis=dim, keepdims=keepdim)
 
 
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The int64 index of the maximum (the first, where tied) along an axis, or in the flattened tensor.
+    """i = min {j : x_j = max x}: the int64 index of the maximum (the first, where tied) along an axis, or in all of x.
 
     Not differentiable.
 
@@ -342,29 +343,29 @@ def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 
 
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The int64 index of the minimum (the first, where tied). Otherwise as :func:`argmax`."""
+    """i = min {j : x_j = min x}: the int64 index of the (first) minimum. Otherwise as :func:`argmax`."""
     return _argmin(input, dim, keepdim)
 
 
 @op
 def _all(input, dim, keepdim):
-    """Whether all of x is true. Not differentiable."""
+    """y = x₁ ∧ x₂ ∧ …, true where all of x is. Not differentiable."""
     return input.all(axis=axes(dim, input.ndim), keepdims=keepdim)
 
 
 @op
 def _any(input, dim, keepdim):
-    """Whether any of x is true. Not differentiable."""
+    """y = x₁ ∨ x₂ ∨ …, true where any of x is. Not differentiable."""
     return input.any(axis=axes(dim, input.ndim), keepdims=keepdim)
 
 
 def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Whether all numbers over the axes ``dim`` are true (not zero). Not differentiable."""
+    """y = x₁ ∧ x₂ ∧ …: whether all numbers over the axes ``dim`` are true (not zero). Not differentiable."""
     return _all(input, dim, keepdim)
 
 
 def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Whether any number over the axes ``dim`` is true (not zero). Not differentiable."""
+    """y = x₁ ∨ x₂ ∨ …: whether any number over the axes ``dim`` is true (not zero). Not differentiable."""
     return _any(input, dim, keepdim)
 
 

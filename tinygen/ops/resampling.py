@@ -9,6 +9,8 @@ so y = A x with a constant matrix A that has one or two numbers in a row, and th
 ``_resample`` (A, by reading) and ``_resample_adjoint`` (Aᵀ, as a matrix product) are each other's vjp. Nearest by a
 whole factor s needs neither: it spreads each number over s places, and its adjoint sums s places
 (:mod:`tinygen.ops.axis_windows`).
+
+Shapes: (…, n, …) → (…, m, …), axis by axis. Source: ``torch.nn.functional.NAME``; Shi et al. 2016.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def _(g, input_shape):
 
 
 def reshape(input: Tensor, shape: Any, *more: int) -> Tensor:
-    """The same numbers in the same order (last axis fastest) in another shape; one length may be −1.
+    """vec(y) = vec(x): the same numbers in the same order (last axis fastest) in another shape; one length may be −1.
 
     ∂L/∂x = g in x's shape.
 
@@ -67,7 +67,7 @@ def reshape(input: Tensor, shape: Any, *more: int) -> Tensor:
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Join the axes start_dim … end_dim into one.    ∂L/∂x = g in x's shape.
+    """y[…, i·n + j, …] = x[…, i, j, …]: the axes start_dim … end_dim joined into one.    ∂L/∂x = g in x's shape.
 
     Raises:
         IndexError: an axis is out of range.
@@ -83,7 +83,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
-    """Split one axis into several; one size may be −1.    ∂L/∂x = g in x's shape.
+    """y[…, i, j, …] = x[…, i·n + j, …]: one axis split into several; one size may be −1.    ∂L/∂x = g in x's shape.
 
     Raises:
         ValueError: the sizes do not multiply to the axis' length.
@@ -111,7 +111,7 @@ def _(g, dims):
 
 
 def permute(input: Tensor, dims: Any, *more: int) -> Tensor:
-    """Put the axes in another order: axis k of y is axis dims[k] of x.    ∂L/∂x = g in the old order.
+    """y[i_dims[0], i_dims[1], …] = x[i₀, i₁, …]: axis k of y is axis dims[k] of x.    ∂L/∂x = g in the old order.
 
     Raises:
         ValueError: dims is not an order of all axes.
@@ -123,7 +123,7 @@ def permute(input: Tensor, dims: Any, *more: int) -> Tensor:
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Swap two axes.    ∂L/∂x = g with them swapped back.
+    """y[…, j, …, i, …] = x[…, i, …, j, …]: two axes swapped.    ∂L/∂x = g with them swapped back.
 
     Raises:
         IndexError: an axis is out of range.
@@ -136,7 +136,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 
 
 def moveaxis(input: Tensor, source: int, destination: int) -> Tensor:
-    """Move one axis to another place.    ∂L/∂x = g with it moved back."""
+    """y[…, i, j] = x[i, …, j]: one axis moved to another place.    ∂L/∂x = g with it moved back."""
     source, destination = (normal_dim(d, input.ndim, "moveaxis") for d in (source, destination))
     order = [d for d in range(input.ndim) if d != source]
     order.insert(destination, source)
@@ -160,7 +160,7 @@ def reverse_axes(input: Tensor) -> Tensor:
 
 
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
-    """Drop axes of length 1: all of them, or those named (a named longer one stays, as in PyTorch).
+    """y[i, …] = x[i, 0, …]: without axes of length 1, all or those named (a named longer one stays, as in PyTorch).
 
     ∂L/∂x = g in x's shape.
     """
@@ -171,7 +171,7 @@ def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
-    """Insert an axis of length 1 at ``dim`` of the result.    ∂L/∂x = g in x's shape.
+    """y[i, 0, …] = x[i, …]: an axis of length 1 inserted at ``dim`` of the result.    ∂L/∂x = g in x's shape.
 
     Raises:
         IndexError: dim is not in [−ndim − 1, ndim].
@@ -207,7 +207,7 @@ def _(g, input_shape):
 
 
 def broadcast_to(input: Tensor, shape: Any, *more: int) -> Tensor:
-    """x repeated along new leading axes and along axes of length 1; −1 keeps an axis' length.
+    """y[k, i, j] = x[i, 0]: x repeated along new leading axes and along axes of length 1; −1 keeps an axis' length.
 
     ∂L/∂x = g summed over the repetitions: the adjoint, ``sum_to_size``.
 
@@ -272,7 +272,7 @@ def _(g, input_shape, dim, before):
 
 
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """x[…, start : start + length, …] along one axis.    ∂L/∂x = g padded with zeros.
+    """y = x[…, start : start + length, …] along one axis.    ∂L/∂x = g padded with zeros.
 
     Raises:
         IndexError: the range reaches outside the axis.
@@ -313,12 +313,13 @@ def _(g, i, tensors_shape, dim):
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors one after another along an axis that they all have; other lengths agree.
+    """y = [x₁, x₂, …]: tensors one after another along an axis that they all have; other lengths agree.
 
     ∂L/∂xᵢ = the piece of g where xᵢ went.
 
     Raises:
         ValueError: there are none, or their shapes differ elsewhere than in ``dim``.
+        TypeError: one of them is not a Tensor.
         IndexError: dim is out of range.
     """
     tensors = list(tensors)
@@ -340,7 +341,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors of one shape along a new axis.    ∂L/∂xᵢ = g at index i of that axis.
+    """y[…, i, …] = xᵢ: tensors of one shape along a new axis.    ∂L/∂xᵢ = g at index i of that axis.
 
     Raises:
         ValueError: there are none, or their shapes differ.
@@ -353,7 +354,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Pieces of a given length (the last may be shorter), or of the given lengths.
+    """[y₁, y₂, …] = x: pieces of a given length (the last may be shorter), or of the given lengths.
 
     ∂L/∂x = the pieces' gradients joined.
 
@@ -376,7 +377,7 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most ``chunks`` pieces of equal length, the last one shorter.    ∂L/∂x = their gradients joined.
+    """[y₁, y₂, …] = x: at most ``chunks`` pieces of equal length, the last shorter.    ∂L/∂x = their gradients joined.
 
     An axis of length 0 gives ``chunks`` empty pieces, as in PyTorch.
 
@@ -390,7 +391,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """The slices along an axis, without it.    ∂L/∂x = their gradients stacked."""
+    """yᵢ = x[…, i, …]: the slices along an axis, without it.    ∂L/∂x = their gradients stacked."""
     return tuple(squeeze(piece, dim) for piece in split(input, 1, dim)) if input.shape[dim] else ()
 
 
@@ -409,7 +410,7 @@ def _(g, dims):
 
 
 def flip(input: Tensor, dims: Any, *more: int) -> Tensor:
-    """Reverse the order along the named axes.    ∂L/∂x = g flipped.
+    """y[i] = x[n − 1 − i] along the named axes.    ∂L/∂x = g flipped.
 
     Raises:
         IndexError: an axis is out of range.
@@ -429,7 +430,7 @@ def _(g, shifts, dims):
 
 
 def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
-    """Shift along axes, what falls off one end comes in at the other; over the flattened tensor without dims.
+    """y[(i + s) mod n] = x[i] along axes: what falls off one end comes in at the other; without dims, of vec(x).
 
     ∂L/∂x = g rolled back.
 

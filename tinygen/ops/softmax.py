@@ -1,6 +1,9 @@
 """softmax and log_softmax: numbers of one axis turned into probabilities, and into their logarithms.
 
 Both compute with x − max x, which changes neither (the common factor cancels) and lets no exponential overflow.
+
+Shapes: (*) → (*).
+
 Source: ``torch.nn.functional.NAME``; Bridle, *Probabilistic interpretation of feedforward classification network
 outputs* (1990).
 """
@@ -15,6 +18,7 @@ import numpy as np
 from tinygen.backend import array_module, as_dtype
 from tinygen.kernels.blocks import along_first_into
 from tinygen.kernels.channels import sum_product
+from tinygen.kernels.gpu import rows
 from tinygen.op import op
 from tinygen.ops.elementwise import exp
 from tinygen.ops.reduction import axes
@@ -98,8 +102,15 @@ def _sum(y: Any, dim: int | None) -> Any:
     return (y.reshape(-1, n) @ np.ones((n, 1), y.dtype)).reshape(*y.shape[:-1], 1)
 
 
-def _in_blocks(f: Callable, dim: int | None, *arrays: Any) -> Any:
-    """The z that f(z, *arrays) writes; block by block of the first axis (kernels/blocks.py), where that is not dim."""
+def _in_blocks(f: Callable, dim: int | None, *arrays: Any, gpu: str = "", numbers: tuple[int, ...] = ()) -> Any:
+    """The z that f(z, *arrays) writes; block by block of the first axis (kernels/blocks.py), where that is not dim.
+
+    On a GPU the kernel ``gpu`` of kernels/gpu/rows.py, where that fits.
+    """
+    if type(arrays[0]) is not np.ndarray:
+        made = rows.compute(array_module(arrays[0]), gpu, dim, *arrays, numbers=numbers)
+        if made is not None:
+            return made
     z = array_module(arrays[0]).empty_like(arrays[0])
     if dim:
         return along_first_into(z, f, *arrays)
@@ -122,7 +133,7 @@ def _softmax(input, dim, safe):
         total = _sum(y, dim)
         y /= xp.where(total == 0, 1, total) if safe else total
 
-    return _in_blocks(block, dim, x)
+    return _in_blocks(block, dim, x, gpu="softmax", numbers=(int(safe),))
 
 
 @_softmax.vjp("input")
@@ -146,7 +157,7 @@ def _softmax_vjp(g, y, dim):
         xp.subtract(g, s, out=z)
         z *= y
 
-    return _in_blocks(block, dim, g, y)
+    return _in_blocks(block, dim, g, y, gpu="softmax_vjp")
 
 
 @_softmax_vjp.vjp("g")
@@ -170,7 +181,7 @@ def _log_softmax(input, dim):
         if x.size:
             y -= xp.log(_sum(xp.exp(y), dim))
 
-    return _in_blocks(block, dim, x)
+    return _in_blocks(block, dim, x, gpu="log_softmax")
 
 
 @_log_softmax.vjp("input")
@@ -191,7 +202,7 @@ def _log_softmax_vjp(g, y, dim):
         z *= -_sum(g, dim)
         z += g
 
-    return _in_blocks(block, dim, g, y)
+    return _in_blocks(block, dim, g, y, gpu="log_softmax_vjp")
 
 
 @_log_softmax_vjp.vjp("g")

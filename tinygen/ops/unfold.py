@@ -96,9 +96,9 @@ def _(g, window):
 
 @op
 def _fold(input, window):
-    """Every number of column l added where window l reads. See fold.
+    """y = Pᵀ x, with the P of unfold: every number of column l added where window l reads. See fold.
 
-    y = Pᵀ x, with the P of unfold, so ∂L/∂x = P g: unfold.
+    Linear, so ∂L/∂x = P g: unfold. Shapes: (N, C·kh·kw, L) → (N, C, H, W).
     """
     (kh, kw), (oh, ow) = window.kernel, window.out
     N, D, _ = input.shape

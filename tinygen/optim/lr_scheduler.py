@@ -270,7 +270,7 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class SequentialLR(LRScheduler):
-    """One schedule after another: warm up, then anneal. Each counts t from 0 when its turn comes.
+    """γ_t = γ⁽ᵏ⁾_(t − mₖ) for mₖ ≤ t < mₖ₊₁: one schedule after another, each counting t from 0 when its turn comes.
 
     Args:
         optimizer: that of all the schedules.

@@ -1,5 +1,7 @@
 """The three products of a convolution on a GPU, as kernels/windows.py has them for any library.
 
+What no kernel fits (float16, arrays of more than 2³¹ numbers, the kernels switched off) is computed by those.
+
 By default they are implicit GEMMs (convolution_source.py). Where TF32 is allowed, float32 convolutions whose matrices
 are worth it go to the tensor cores instead: im2col, a product of cuBLAS for each chunk of pictures, col2im.
 """
@@ -11,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.gpu import blas
+from tinygen.backend import array_module
+from tinygen.kernels import windows
+from tinygen.kernels.gpu import blas, normalization
 from tinygen.kernels.gpu.convolution_source import SOURCE
 from tinygen.kernels.gpu.launch import blocks, dense, function, structure, usable
 from tinygen.kernels.windows import Window
@@ -37,6 +41,30 @@ def set_method(method: str) -> str:
         raise ValueError(f"set_method: expected one of {', '.join(METHODS)}, got {method!r}")
     before, _method = _method, method
     return before
+
+
+def conv2d(x: Any, w: Any, b: Any, window: Window, groups: int) -> Any:
+    """y = ∂T/∂y(x, w) + b: (N, C, H, W), (O, C/g, kh, kw), (O) or None → (N, O, Ho, Wo)."""
+    y = _conv2d(array_module(x), x, w, b, window, groups)
+    return windows.conv2d(x, w, b, window, groups) if y is None else y
+
+
+def conv_transpose2d(y: Any, w: Any, b: Any, window: Window, groups: int) -> Any:
+    """x = ∂T/∂x(w, y) + b: (N, O, Ho, Wo), (O, C/g, kh, kw), (C) or None → (N, C, H, W)."""
+    x = _conv_transpose2d(array_module(y), y, w, b, window, groups)
+    return windows.conv_transpose2d(y, w, b, window, groups) if x is None else x
+
+
+def conv2d_weight_gradient(x: Any, y: Any, window: Window, groups: int) -> Any:
+    """w = ∂T/∂w(x, y): (N, C, H, W), (N, O, Ho, Wo) → (O, C/g, kh, kw)."""
+    w = _conv2d_weight_gradient(array_module(x), x, y, window, groups)
+    return windows.conv2d_weight_gradient(x, y, window, groups) if w is None else w
+
+
+def channel_sums(y: Any) -> Any:
+    """Σ over pictures and positions: (N, C, H, W) → (C)."""
+    sums = normalization.channel_sums(array_module(y), y)
+    return windows.channel_sums(y) if sums is None else sums
 
 
 @lru_cache(maxsize=1024)
@@ -76,7 +104,7 @@ def _by_gemm(a: Any, contraction: int, rows: int, each: int) -> bool:
     return a.dtype.char == "f" and blas.tf32_allowed() and contraction >= 32 and rows >= 16
 
 
-def conv2d(xp: Any, x: Any, w: Any, b: Any, window: Window, groups: int) -> Any:
+def _conv2d(xp: Any, x: Any, w: Any, b: Any, window: Window, groups: int) -> Any:
     """y = ∂T/∂y(x, w) + b: (N, C, H, W), (O, C/g, kh, kw), (O) or None → (N, O, Ho, Wo); None where it does not apply."""
     if not usable(xp, x, w, *([] if b is None else [b])):
         return None
@@ -108,7 +136,7 @@ def conv2d(xp: Any, x: Any, w: Any, b: Any, window: Window, groups: int) -> Any:
     return y
 
 
-def conv_transpose2d(xp: Any, y: Any, w: Any, b: Any, window: Window, groups: int) -> Any:
+def _conv_transpose2d(xp: Any, y: Any, w: Any, b: Any, window: Window, groups: int) -> Any:
     """x = ∂T/∂x(w, y) + b: (N, O, Ho, Wo), (O, C/g, kh, kw), (C) or None → (N, C, H, W); None where not applicable."""
     if not usable(xp, y, w, *([] if b is None else [b])):
         return None
@@ -141,7 +169,7 @@ def conv_transpose2d(xp: Any, y: Any, w: Any, b: Any, window: Window, groups: in
     return x
 
 
-def conv2d_weight_gradient(xp: Any, x: Any, y: Any, window: Window, groups: int) -> Any:
+def _conv2d_weight_gradient(xp: Any, x: Any, y: Any, window: Window, groups: int) -> Any:
     """w = ∂T/∂w(x, y): (N, C, H, W), (N, O, Ho, Wo) → (O, C/g, kh, kw); None where it does not apply."""
     if not usable(xp, x, y):
         return None

@@ -34,7 +34,7 @@ from tinygen.tensor import Tensor, next_number, no_grad, wrap
 
 
 class DDPM(nn.Module):
-    """A denoising network with the diffusion that trains it and draws with it.
+    """L = w_t·‖ε − ε_θ(√ᾱ_t·x₀ + √(1 − ᾱ_t)·ε, t)‖²: a network, and the diffusion that trains it and draws with it.
 
     Args:
         network: network(x_t, t, y) → what ``target`` says, of x_t's shape; t (N) on the scale of 0 to 1000, y (N) of
@@ -349,7 +349,10 @@ class DDPM(nn.Module):
 
 
 def guided(conditional: Tensor, unconditional: Tensor, w: float) -> Tensor:
-    """(1 + w)·ε_c − w·ε_u: beyond what the class says, away from what no class says. Ho & Salimans (2022), eq. 6."""
+    """ε̂ = (1 + w)·ε_c − w·ε_u: beyond what the class says, away from what no class says.
+
+    Source: Ho & Salimans, *Classifier-free diffusion guidance* (2022), eq. 6.
+    """
     return (1 + w) * conditional - w * unconditional
 
 

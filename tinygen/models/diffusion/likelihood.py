@@ -88,7 +88,7 @@ def bits_per_dimension(
     deviation: float | None = None,
     rng: Generator | None = None,
 ) -> dict[str, float]:
-    """The bound on −log₂ p(x), divided by the number of pixels, averaged over the images.
+    """(L_T + Σ_t L_{t−1} + L_0)/(D·ln 2) ≥ −log₂ p(x)/D: the bound for each of D pixels, averaged over the images.
 
     Args:
         x: images (N, *shape) on the ``levels`` grey levels of the model's value_range.
@@ -135,7 +135,7 @@ def bits_per_dimension(
 
 
 def best_deviation(model: DDPM, x: Tensor, y: Tensor | None = None, rng: Generator | None = None) -> float:
-    """The σ of the last step under which these images are likeliest: √mean (x₀ − x̂₀(x₁))². Take it from training data.
+    """σ = √mean (x₀ − x̂₀(x₁))²: that of the last step under which images are likeliest. Take it from training data.
 
     Source: the maximum-likelihood variance of a Gaussian; Nichol & Dhariwal (2021) learn it instead.
     """

@@ -25,7 +25,9 @@ Predict = Callable[[Tensor, int], Tensor]
 
 
 class Sampler:
-    """What samplers share: the chain of steps, and the clean image behind a network's output.
+    """x_p = μ(x̂₀, ε̂, x_t) + σz: what samplers share, the chain of steps and the image behind a network's output.
+
+    Shapes: :meth:`step` takes (N, …) to (N, …).
 
     Args:
         schedule: the one that the network was trained with.
@@ -74,7 +76,11 @@ class Sampler:
         return x0, to_epsilon(self.schedule, x0, t, x_t)
 
     def mean_and_deviation(self, x0: Tensor, epsilon: Tensor, t: int, x_t: Tensor) -> tuple[Tensor, float]:
-        """μ and σ of the Gaussian that the sample before x_t is drawn from; each sampler has its own."""
+        """μ and σ of the Gaussian that the sample before x_t is drawn from; each sampler has its own.
+
+        Raises:
+            NotImplementedError: the sampler has none.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say how it steps")
 
     def step(self, model_output: Tensor, t: int, x_t: Tensor, rng: Generator | None = None) -> Tensor:

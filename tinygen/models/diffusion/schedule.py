@@ -34,7 +34,7 @@ CLIP = 0.999  # no step may take away more than this share of the variance: Nich
 
 
 class NoiseSchedule:
-    """β₁ … β_T and all that follows from them, as float64 arrays (T + 1) whose entry 0 stands for the image itself.
+    """β₁ … β_T, α_t = 1 − β_t, ᾱ_t = α₁⋯α_t and all that follows: arrays (T + 1) whose entry 0 is the image itself.
 
     Args:
         beta: β₁ … β_T, each 0 < β ≤ 1; only the last may be 1 (nothing of the image is left: SNR_T = 0).

@@ -48,7 +48,7 @@ def target_of(schedule: NoiseSchedule, target: str, x0: Tensor, t: Tensor | int,
 
 
 def to_x0(schedule: NoiseSchedule, target: str, output: Tensor, t: Tensor | int, x_t: Tensor) -> Tensor:
-    """x̂₀, the clean image that the network's output means: (x_t − s·ε̂)/a, the output itself, or a·x_t − s·v̂.
+    """x̂₀ = (x_t − s·ε̂)/a, the output itself, or a·x_t − s·v̂: the clean image that the network's output means.
 
     Raises:
         ValueError: the target is none of ``TARGETS``.

@@ -30,14 +30,25 @@ from tinygen.tensor import Tensor
 
 
 class AdversarialLoss:
-    """The two sides of a loss, and what D's output means. Shapes: logits a of any shape, (N) as a rule → a scalar."""
+    """The two sides of a loss, and what D's output means.
+
+    Shapes: logits a of any shape, (N) as a rule → a scalar.
+    """
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """L_D = E_p[f(a)] + E_q[g(a)] of D's outputs for real images and for generated ones."""
+        """L_D = E_p[f(a)] + E_q[g(a)] of D's outputs for real images and for generated ones.
+
+        Raises:
+            NotImplementedError: the loss has no such side.
+        """
         raise NotImplementedError(f"{type(self).__name__} defines no discriminator(real, fake)")
 
     def generator(self, fake: Tensor) -> Tensor:
-        """L_G = E_q[h(a)] of D's outputs for generated images, through which the generator is differentiated."""
+        """L_G = E_q[h(a)] of D's outputs for generated images, through which the generator is differentiated.
+
+        Raises:
+            NotImplementedError: the loss has no such side.
+        """
         raise NotImplementedError(f"{type(self).__name__} defines no generator(fake)")
 
     def score(self, a: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ Terms = dict[str, Tensor]
 
 
 class GAN(nn.Module):
-    """A generator and a discriminator that train each other.
+    """G ← argmin L_G, D ← argmin L_D, one small step each by turns: a generator and a discriminator train each other.
 
     ::
 

@@ -11,6 +11,8 @@ label written as a one-hot vector beside z (Mirza & Osindero 2014). Discriminato
     a(x, y) = ⟨w, φ(x)⟩ + b + ⟨V[y], φ(x)⟩,
 
 with φ(x) its last features. This is the form of ln p(x|y)/q(x|y) + ln p(x)/q(x) when ln p(y|x) is linear in φ.
+
+Source: Goodfellow et al. (2014); Radford, Metz & Chintala (2016); Miyato & Koyama (2018).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def init_normal(module: nn.Module, std: float = 0.02, rng: Generator | None = None) -> nn.Module:
-    """Draw all weights from N(0, std²), those of BatchNorm from N(1, std²), and set biases to 0; returns the module.
+    """w ~ N(0, std²), BatchNorm's γ ~ N(1, std²), b = 0, for the whole module, which is returned.
 
     With layers whose scale BatchNorm sets anyway, small weights make D nearly constant at first, so that neither side
     has a lead. A network without BatchNorm gets almost no signal through weights this small if it is deep.
@@ -128,7 +130,7 @@ class _Discriminator(_Labelled):
 
 
 class DenseGenerator(_Generator):
-    """Dense layers with ReLU from noise to an image, or to any array of a fixed shape.
+    """x̃ = tanh(W h_K + b), h_k = ReLU(W_k h_{k−1} + b_k), h₁ = ReLU(W₁ z + b₁ + E[y]): an image (or array) from noise.
 
     Args:
         shape: of what is made, such as (C, H, W), or (2,) for points of the plane.
@@ -169,7 +171,7 @@ class DenseGenerator(_Generator):
 
 
 class DenseDiscriminator(_Discriminator):
-    """Dense layers with LeakyReLU(0.2) from an image to one number.
+    """a = ⟨w, h_K⟩ + b + ⟨V[y], h_K⟩, h_k = LeakyReLU(W_k h_{k−1} + b_k), h₀ = x: one number from an image.
 
     Args:
         shape: of what is judged.
@@ -231,9 +233,9 @@ def kernel(size: tuple[int, int]) -> tuple[int, int]:
 
 
 class ConvGenerator(_Generator):
-    """DCGAN's generator: a dense layer to a small picture, then transposed convolutions that double it.
+    """DCGAN's generator: x̃ = tanh(w_K ⋆ᵀ h_{K−1}), h_k = ReLU(BN(w_k ⋆ᵀ h_{k−1})), h₀ = ReLU(BN(W z + E[y])).
 
-    Each but the last is followed by BatchNorm and ReLU; after the last comes tanh.
+    A dense layer makes a small picture, and transposed convolutions of stride 2 double it.
 
     Args:
         image_shape: (C, H, W), of any size that can be halved as often as there are widths.
@@ -281,7 +283,9 @@ class ConvGenerator(_Generator):
 
 
 class ConvDiscriminator(_Discriminator):
-    """DCGAN's discriminator: convolutions of stride 2 with LeakyReLU(0.2), then a dense layer to one number.
+    """DCGAN's discriminator: a = ⟨w, h_K⟩ + b + ⟨V[y], h_K⟩, h_k = LeakyReLU(w_k ⋆ h_{k−1} + b_k), h₀ = x.
+
+    Convolutions of stride 2 halve the picture, and a dense layer makes one number of what is left.
 
     Args:
         image_shape: (C, H, W), of any size that can be halved as often as there are widths.

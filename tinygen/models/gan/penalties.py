@@ -7,6 +7,8 @@ gradient is taken with ``create_graph=True``. One batch gives all inner gradient
 
 but only if D looks at each image by itself. A BatchNorm in D mixes the images of a batch, and what is then penalised is
 something else; GAN refuses it.
+
+Source: Gulrajani et al. (2017); Mescheder, Geiger & Nowozin (2018).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from tinygen.tensor import Tensor, enable_grad, no_grad
 
 
 def input_gradient(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """∇ₓD(x_n) for each image of a batch, recorded, so that it can be differentiated again.
+    """g_n = ∇ₓD(x_n) for each image of a batch, recorded, so that it can be differentiated again.
 
     Shapes: x (N, *) and D(x) (N), or (N, 1) → (N, *).
 
@@ -119,7 +121,7 @@ def r1_penalty(critic: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
 
 @no_grad()
 def clip_weights(module: Module, c: float = 0.01) -> None:
-    """w ← min(max(w, −c), c) for every parameter: the first, rough way to bound the slope of a critic.
+    """w ← min(max(w, −c), c) for every parameter w (*): the first, rough way to bound the slope of a critic.
 
     Clipped weights keep D in a set of functions with a bounded slope, though nobody knows which bound; most weights end
     at ±c, and D becomes too simple (Gulrajani et al. 2017, section 3). It is here to be compared with.

@@ -44,7 +44,7 @@ class MaskedLinear(nn.Linear):
 
 
 class CodePrior(nn.Module):
-    """p(k_1 … k_L) for rows of L codes out of K: masked dense layers, trained by maximum likelihood.
+    """p(k_1 … k_L) = Π_i p(k_i | k_1 … k_{i−1}), rows of L codes out of K: masked dense layers, by maximum likelihood.
 
     Args:
         length: L, how many codes are in a row.

@@ -3,6 +3,8 @@
 An encoder takes images (N, *image_shape) and gives (N, 2·latent): μ and log σ² side by side. A decoder takes codes
 (N, latent) and gives (N, *image_shape). Where the model is told a class, both get it as a second argument, the rows
 y (N, classes) of the identity matrix. Any module that keeps to this can stand in for those of this file.
+
+Source: Kingma & Welling (2013), appendix C, for the dense ones.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ class DenseEncoder(nn.Module):
 
 
 class DenseDecoder(nn.Module):
-    """The same backwards: [z, y] → … → a (N, *image_shape). Arguments as in :class:`DenseEncoder`."""
+    """a = W h_K + b, h_k = SiLU(W_k h_{k−1} + b_k), h₀ = [z, y]: backwards. Arguments as in :class:`DenseEncoder`."""
 
     def __init__(
         self,
@@ -128,7 +130,7 @@ def doublings(channels: Sequence[int], sizes: Sequence[tuple[int, int]], rng: Ge
 
 
 class ConvEncoder(nn.Module):
-    """Convolutions of stride 2 for each width, a dense layer on [their output, y], and (μ, log σ²) of that.
+    """h_k = SiLU(w_k ⋆ h_{k−1} + b_k) of stride 2, then (μ, log σ²) = W SiLU(V [h_K, y] + c) + b.
 
     Args:
         image_shape: (C, H, W), any size that can be halved so often.
@@ -162,7 +164,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The same backwards, by transposed convolutions. Arguments as in :class:`ConvEncoder`."""
+    """a = w₁ ⋆ᵀ SiLU(… w_K ⋆ᵀ SiLU(W SiLU(V [z, y]))): the same backwards. Arguments as in :class:`ConvEncoder`."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ class Quantized(NamedTuple):
 
 
 class VectorQuantizer(nn.Module):
-    """A codebook of K vectors e_j of D numbers, and the replacement of any vector by the nearest of them.
+    """z_q = e_k with k = argmin_j ‖z − e_j‖²: a codebook of K vectors of D numbers, the nearest of which replaces z.
 
     Args:
         codes: K ≥ 1.

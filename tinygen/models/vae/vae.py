@@ -53,7 +53,7 @@ class _Draws(NamedTuple):
 
 
 class VAE(nn.Module):
-    """An encoder q(z|x), a decoder p(x|z) and a prior p(z), trained together by the ELBO.
+    """L = −E_q[ln p(x|z)] + β·KL(q(z|x) ‖ p(z)): an encoder q(z|x), a decoder p(x|z) and a prior p(z), by the ELBO.
 
     Args:
         encoder: a module, images (N, *image_shape) → (N, 2·latent), which are μ and log σ² of q(z|x). With ``classes``
@@ -307,7 +307,7 @@ class VAE(nn.Module):
 
 
 class DenseVAE(VAE):
-    """A VAE of dense layers with SiLU, the decoder the encoder's mirror image.
+    """h_k = SiLU(W_k h_{k−1} + b_k): a VAE of dense layers, the decoder the encoder's mirror image.
 
     Args:
         image_shape, widths, latent, rng: as in :class:`DenseEncoder`.
@@ -335,7 +335,7 @@ class DenseVAE(VAE):
 
 
 class ConvVAE(VAE):
-    """A VAE of convolutions of stride 2 with a dense layer above them, for images of any size.
+    """h_k = SiLU(w_k ⋆ h_{k−1} + b_k): a VAE of convolutions of stride 2 and a dense layer, for images of any size.
 
     Args:
         image_shape, widths, latent, hidden, rng: as in :class:`ConvEncoder`.

@@ -27,7 +27,7 @@ from tinygen.tensor import Tensor, no_grad
 
 
 class VQVAE(nn.Module):
-    """An encoder to a map of vectors, a codebook, a decoder, and a prior over the maps of codes.
+    """L = −ln p(x|z_q) + Σ_hw [‖sg[z_e] − e‖² + β‖z_e − sg[e]‖²]: encoder, codebook, decoder, a prior over the codes.
 
     Args:
         encoder: a module, images (N, *image_shape) → vectors (N, D, h, w).
@@ -161,7 +161,7 @@ class VQVAE(nn.Module):
 
 
 class ConvVQVAE(VQVAE):
-    """A VQ-VAE of convolutions of stride 2, for images of any size.
+    """z_e = conv(x), â = convᵀ(z_q): a VQ-VAE of convolutions of stride 2, for images of any size.
 
     Args:
         image_shape: (C, H, W), any size that can be halved so often.

@@ -127,7 +127,9 @@ def spectral_norm(
 
 
 def remove_spectral_norm(module: Module, name: str = "weight") -> Module:
-    """Undo :func:`spectral_norm`: the parameter is W/σ as it is now.
+    """W ← W/σ, once and for all: undo :func:`spectral_norm`, which divides in every forward.
+
+    Shapes: (*), as it was.
 
     Raises:
         ValueError: the module's parameter is not normalised.
