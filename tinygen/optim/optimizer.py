@@ -29,6 +29,8 @@ class Optimizer:
     Attributes:
         param_groups: a list of dicts: ``"params"`` and the settings, which may be changed between steps.
         state: parameter → its averages, empty before its first step.
+        guard: None, or a function of the optimizer that every step asks before anything moves. A parameter whose
+            gradient it sets to None stays where it is.
 
     Raises:
         TypeError: params is not an iterable of Tensors or dicts, or a setting is unknown.
@@ -45,6 +47,7 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
+        self.guard: Callable[[Optimizer], None] | None = None
         groups = list(params)
         if not groups:
             raise ValueError(f"{who}: there are no parameters to optimize")
@@ -145,6 +148,8 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        if self.guard is not None:
+            self.guard(self)
         ready = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
         for p, _ in ready:
             w, g = p.data, p.grad.data

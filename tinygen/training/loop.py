@@ -23,12 +23,13 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tinygen import anomaly
 from tinygen.backend import CPU, array_module, device_of, is_array
 from tinygen.files import keep_as, remove_temporaries
 from tinygen.serialization import CheckpointError
@@ -44,9 +45,15 @@ from tinygen.training.checkpoint import (
 from tinygen.training.lock import FolderInUseError, FolderLock
 from tinygen.training.log import JsonlLog
 from tinygen.training.progress import Progress
+from tinygen.training.skipping import Skipper
 
 # SIGHUP, which Windows lacks: the terminal was closed.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+_HINT = (
+    "A smaller learning rate or nn.utils.clip_grad_norm_ often helps, and tg.detect_anomaly() names the operation that "
+    "makes the first nan"
+)
 
 
 class NonFiniteError(ArithmeticError):
@@ -80,9 +87,14 @@ class Run:
             step's values are lost or averaged.
         progress: show a progress bar on stderr.
         how_to_resume: what to tell an interrupted user to type.
+        detect_anomaly: the loop's body runs under :class:`tinygen.detect_anomaly`: the first operation that makes nan
+            or infinity is named, and training takes several times as long.
+        skip_non_finite: 0, or how many steps in a row may be skipped because a gradient is nan or infinite: no
+            parameter, optimizer's average or buffer changes then, and the step's log line has ``skipped``, how many
+            there have been. For this the optimizers and modules must be among ``objects``.
 
     Attributes:
-        step: steps finished. folder, checkpoint_path, log_path: where things are.
+        step: steps finished. skipped: how many of them were skipped. folder, checkpoint_path, log_path: where things are.
 
     Raises:
         ValueError, TypeError: an argument is out of range or of the wrong type.
@@ -92,7 +104,8 @@ class Run:
         LogError: the log that a resume goes on with is damaged.
         OSError: the folder cannot be written.
         NonFiniteError (while looping): a logged value whose name contains "loss" is not finite, or a state
-            that was to be saved holds nan; the last good checkpoint is kept.
+            that was to be saved holds nan, or too many steps in a row were skipped; the last good checkpoint is kept.
+        AnomalyError (while looping): with detect_anomaly.
         SystemExit (while looping): interrupted, after saving.
     """
 
@@ -108,11 +121,14 @@ class Run:
         log_every: int = 10,
         progress: bool = True,
         how_to_resume: str | None = None,
+        detect_anomaly: bool = False,
+        skip_non_finite: int = 0,
     ) -> None:
         counts = {"steps": steps, "checkpoint_every": checkpoint_every, "log_every": log_every}
-        for name, value in counts.items():
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"Run: {name} must be a whole number ≥ 1, got {value!r}")
+        for name, value in {**counts, "skip_non_finite": skip_non_finite}.items():
+            least = int(name in counts)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+                raise ValueError(f"Run: {name} must be a whole number ≥ {least}, got {value!r}")
         check_objects(objects, "Run")
         self.folder = Path(folder)
         self.checkpoint_path = self.folder / "checkpoint.npz"
@@ -127,6 +143,8 @@ class Run:
         self._looping = False
         self._now: dict[str, Any] = {}  # values logged in this step
         self._pending: list[tuple[int, float, dict[str, Any]]] = []  # steps before, not written yet
+        self._watched = detect_anomaly
+        self._skipper = Skipper(self.objects, int(skip_non_finite)) if skip_non_finite else None
         self._lock = self._lock_folder(resume)
         try:
             lines = None
@@ -174,6 +192,8 @@ class Run:
         checkpoint = load_newest(self.checkpoint_path, self.objects, self.meta, most_steps=self.steps)
         remove_temporaries(self.folder)
         self.step = self._saved_at = checkpoint.step
+        if self._skipper is not None:
+            self._skipper.total = checkpoint.notes.get("skipped", 0)
         return checkpoint.notes.get("log lines")
 
     def close(self) -> None:
@@ -189,10 +209,15 @@ class Run:
         if not self._lock.held:
             raise FolderInUseError(f"{self.folder} went over to a Run that was made after this one; loop over that")
         self._looping = self._lock.busy = True
-        with self._signals_noted(), self._tidy_end() as bar:
+        watched = anomaly.detect_anomaly() if self._watched else nullcontext()
+        with self._signals_noted(), self._tidy_end() as bar, watched:
             for step in range(self.step + 1, self.steps + 1):
+                if self._skipper is not None:
+                    self._skipper.begin()
                 yield step
                 self.step = step
+                if self._skipper is not None and self._skipper.end():
+                    self._skip()
                 if self._now:
                     self._pending.append((step, time.monotonic() - self._clock, self._now))
                     self._now = {}
@@ -212,6 +237,23 @@ class Run:
                 f"to go on: {self._how_to_resume}"
             )
             raise SystemExit(128 + self._signal)
+
+    @property
+    def skipped(self) -> int:
+        """How many steps were skipped, those before a resume included."""
+        return 0 if self._skipper is None else self._skipper.total
+
+    def _skip(self) -> None:
+        """The step in hand was skipped: say so in its log line, and give up after too many in a row."""
+        assert self._skipper is not None
+        self._now["skipped"] = self._skipper.total
+        if self._skipper.in_a_row > self._skipper.most:
+            self._pending.append((self.step, time.monotonic() - self._clock, self._now))
+            self._now = {}
+            raise NonFiniteError(
+                f"a gradient was nan or infinite in {self._skipper.in_a_row} steps in a row, the last of them "
+                f"{self.step}, and training stopped; {self._last_good()}. {_HINT}"
+            )
 
     def log(self, **values: Any) -> None:
         """Note values of the current step, such as ``run.log(loss=loss, lr=0.001)``.
@@ -240,9 +282,10 @@ class Run:
         self._check_states()
         # The log first: a checkpoint must never know of steps that the log has lost.
         self._log.sync()
-        save_checkpoint(
-            self.checkpoint_path, self.step, self.objects, self.meta, notes={"log lines": self._log.lines}
-        )
+        notes = {"log lines": self._log.lines}
+        if self._skipper is not None:
+            notes["skipped"] = self._skipper.total
+        save_checkpoint(self.checkpoint_path, self.step, self.objects, self.meta, notes=notes)
         self._saved_at = self.step
 
     # -- what a step leaves behind
@@ -255,10 +298,10 @@ class Run:
             if bar is not None:
                 bar.show(values)
             for name, value in values.items():
-                if check and "loss" in name.lower() and isinstance(value, float) and not math.isfinite(value):
+                finite = not isinstance(value, float) or math.isfinite(value)
+                if check and "loss" in name.lower() and not finite and "skipped" not in values:
                     raise NonFiniteError(
-                        f"{name} is {value} at step {step}, and training stopped; {self._last_good()}. "
-                        "A smaller learning rate or nn.utils.clip_grad_norm_ often helps"
+                        f"{name} is {value} at step {step}, and training stopped; {self._last_good()}. {_HINT}"
                     )
 
     def _check_states(self) -> None:
