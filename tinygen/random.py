@@ -252,6 +252,7 @@ def randint(
 
     Raises:
         ValueError: low ≥ high.
+        TypeError: the size is not a tuple.
 
     Source: ``torch.randint``.
     """
