@@ -328,7 +328,19 @@ def _words(name: str) -> str:
 
 
 def test_of(symbol: Symbol) -> Test | None:
-    """The test that is about a symbol, by name and place; None where no test uses it."""
+    """The test that is about a symbol, by name and place; None where no test uses it.
+
+    A class that only its kinds are made of is tested through them.
+    """
+    found = _test_of(symbol)
+    if found is None and symbol.kind == "class":
+        kinds = (by_definition().get(f"{kind.__module__}.{kind.__qualname__}") for kind in symbol.object.__subclasses__())
+        found = next((test for kind in kinds if kind and (test := _test_of(kind))), None)
+    return found
+
+
+@cache
+def _test_of(symbol: Symbol) -> Test | None:
     names = {symbol.short, symbol.name.rpartition(".")[2]}
     names |= {name.lstrip("_") for name in names} if symbol.kind == "op" else set()
     parent = symbol.defined.split(".")[-2] if symbol.kind == "method" else None

@@ -49,6 +49,16 @@ def test_uniform_and_normal(w):
     looks_normal(init.normal_(w, 1.0, 0.5, rng=rng()).data, 1, 0.5)
 
 
+@pytest.mark.parametrize("module, n_in, n_out", [(nn.Linear(3, 5), 3, 5), (nn.Conv2d(2, 4, (3, 5)), 30, 60)], ids=repr)
+def test_fans_count_what_an_output_sees_and_an_input_reaches(module, n_in, n_out):
+    assert init.fans(module.weight) == (n_in, n_out)
+    module.weight.data[...], module.bias.data[...] = 1, 0
+    x = tg.ones(*((3,) if isinstance(module, nn.Linear) else (2, 9, 11)), requires_grad=True)
+    y = module(x)
+    y.sum().backward()
+    assert y.max().item() == n_in and x.grad.max().item() == n_out
+
+
 def test_xavier(w):
     b = 2 * math.sqrt(6 / 1500)
     looks_uniform(init.xavier_uniform_(w, gain=2, rng=rng()).data, -b, b)
