@@ -6,12 +6,17 @@
     then        d unsigned 32-bit sizes, the slowest axis first
     then        the values, row by row
 
+There is no checksum in it: a changed value looks like any other. In a gzip a changed byte is found (CRC-32, and the
+length); in a plain file only one that makes the header and the length contradict each other. :func:`content_md5` lets
+whoever knows what should be in a file find the rest.
+
 Source: Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits ("The IDX file format").
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import os
 import struct
@@ -72,6 +77,19 @@ def read_idx(
         raise DataFileError(
             f"{path}: expected a whole gzip file, but it is damaged or cut short ({error}); download it again"
         ) from error
+
+
+def content_md5(array: np.ndarray) -> str:
+    """The MD5 of the plain IDX file that holds ``array``: what ``md5sum`` says of it, and of a gzip once unpacked.
+
+    Args:
+        array: as :func:`read_idx` gives it, of one of the six dtypes.
+    """
+    code = next(code for code, dtype in DTYPES.items() if dtype == array.dtype.newbyteorder(">"))
+    header = bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    md5 = hashlib.md5(header, usedforsecurity=False)
+    md5.update(np.ascontiguousarray(array, DTYPES[code]).data)
+    return md5.hexdigest()
 
 
 def _read(stream: BinaryIO, path: Path, dtype: np.dtype | type | None, ndim: int | None) -> np.ndarray:

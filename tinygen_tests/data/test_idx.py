@@ -1,6 +1,7 @@
 """The IDX reader: every dtype there and back; damage is DataFileError and nothing else."""
 
 import gzip
+import hashlib
 import os
 import struct
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tinygen.data.errors import DataFileError
-from tinygen.data.idx import read_idx
+from tinygen.data.idx import content_md5, read_idx
 
 DTYPES = ["uint8", "int8", "int16", "int32", "float32", "float64"]
 arrays = st.sampled_from(DTYPES).flatmap(
@@ -38,6 +39,12 @@ def test_round_trip(put, idx_bytes, array, zipped):
     assert back.dtype == array.dtype and back.dtype.isnative and back.shape == array.shape
     np.testing.assert_array_equal(back, array)
     assert back.flags.writeable
+
+
+@given(array=arrays)
+def test_the_md5_of_the_contents_is_that_of_the_plain_file(idx_bytes, array):
+    assert content_md5(array) == hashlib.md5(idx_bytes(array), usedforsecurity=False).hexdigest()
+    assert content_md5(array.T) == hashlib.md5(idx_bytes(array.T), usedforsecurity=False).hexdigest()
 
 
 def test_the_worked_bytes_of_each_dtype(put):

@@ -1,6 +1,8 @@
 """MNIST: any naming, checks between the files, the splits, and the real test files where they are at hand."""
 
 import gzip
+import hashlib
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 
 from tinygen.data.errors import DataFileError
 from tinygen.data.mnist import MD5, mnist
+
+module = importlib.import_module("tinygen.data.mnist")  # the function has the module's name
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"
 real = pytest.mark.skipif(
@@ -121,10 +125,70 @@ def test_a_truncated_file(folder):
         mnist(folder)
 
 
+@pytest.fixture
+def known(folder, monkeypatch):
+    """The made-up files as if they were the official ones, and a second such set beside them."""
+    monkeypatch.setattr(module, "OFFICIAL_SIZES", {"train": 50, "t10k": 20})
+    other = folder / "other"
+    other.mkdir()
+    for path in list(folder.glob("*.gz")):
+        plain = gzip.decompress(path.read_bytes())
+        (other / path.name).write_bytes(gzip.compress(plain[:-1] + bytes([9 - plain[-1] % 10])))
+    for name, where in (("mnist", folder), ("fashion-mnist", other)):
+        sums = {f"{prefix}-{kind}": hashlib.md5(gzip.decompress(path.read_bytes()), usedforsecurity=False).hexdigest()
+                for prefix in ("train", "t10k") for kind in ("images", "labels")
+                for path in where.glob(f"{prefix}-{kind}*")}
+        monkeypatch.setitem(module.CONTENTS, name, sums)
+    return folder
+
+
+def test_known_files_pass_and_are_named(known):
+    assert mnist(known).name == "mnist (train)" and mnist(known / "other", "all").name == "fashion-mnist (all)"
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kind", ["images-idx3", "labels-idx1"])
+def test_any_flipped_bit_of_a_known_file_is_the_clear_error(known, kind, zipped):
+    """Or changes nothing: a gzip has bits (its date, the kind of a block) that no value depends on."""
+    expected = mnist(known, "test")
+    path = known / f"t10k-{kind}-ubyte.gz"
+    whole = path.read_bytes() if zipped else gzip.decompress(path.read_bytes())
+    rng, seen = np.random.default_rng(1), 0
+    for at in [*range(24), *rng.integers(24, len(whole), 100), *range(len(whole) - 9, len(whole))]:
+        data = bytearray(whole)
+        data[at] ^= 1 << rng.integers(8)
+        path.write_bytes(data)
+        try:
+            got = mnist(known, "test")
+        except DataFileError as error:
+            assert str(path) in str(error)
+            seen += 1
+        else:
+            assert zipped and np.array_equal(got.x, expected.x) and np.array_equal(got.y, expected.y)
+    assert seen == 133 if not zipped else seen > 115
+
+
+def test_other_contents_of_the_official_size_are_refused_or_taken_on_purpose(known):
+    path = known / "t10k-images-idx3-ubyte.gz"
+    plain = bytearray(gzip.decompress(path.read_bytes()))
+    plain[500] ^= 1
+    path.write_bytes(gzip.compress(plain))
+    with pytest.raises(DataFileError, match="t10k-images.*MNIST's file and other contents.*damaged.*check=False"):
+        mnist(known, "test")
+    assert len(mnist(known, "test", check=False)) == 20
+
+
+def test_parts_of_two_data_sets_are_refused(known):
+    (known / "t10k-labels-idx1-ubyte.gz").write_bytes((known / "other" / "t10k-labels-idx1-ubyte.gz").read_bytes())
+    with pytest.raises(DataFileError, match="t10k-images.* is of mnist, but .*t10k-labels.* of fashion-mnist"):
+        mnist(known, "test")
+    (known / "t10k-images-idx3-ubyte.gz").write_bytes((known / "other" / "t10k-images-idx3-ubyte.gz").read_bytes())
+    with pytest.raises(DataFileError, match="training files of one data set and the test files of another"):
+        mnist(known, "all")
+
+
 @real
 def test_the_real_test_files():
-    import hashlib
-
     for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
         assert hashlib.md5((REAL / name).read_bytes(), usedforsecurity=False).hexdigest() == MD5[name]
     d = mnist(REAL, "test")

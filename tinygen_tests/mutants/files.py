@@ -191,6 +191,14 @@ MUTANTS = [
         "data/test_idx.py::test_round_trip",
     ),
     Mutant(
+        "contents-of-known-files-are-not-compared",
+        "tinygen/data/mnist.py",
+        "        if found[-1] is None:\n",
+        "        if md5 is None:\n",
+        "a flipped pixel of MNIST is believed",
+        "data/test_mnist.py::test_any_flipped_bit_of_a_known_file_is_the_clear_error",
+    ),
+    Mutant(
         "an-idx-file-may-go-on",
         "tinygen/data/idx.py",
         "    if len(body) != expected:\n",
