@@ -20,8 +20,8 @@ MD5 = {
     "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
     "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
 }
-# The same files unpacked, and those of Fashion-MNIST, which go by the same names: MD5 as published in several places and,
-# for MNIST's test files, checked here.
+# The same files unpacked, and those of Fashion-MNIST, which go by the same names. MD5 as published in several places
+# and, for MNIST's test files, checked here.
 CONTENTS = {
     "mnist": {
         "train-images": "6bbc9ace898e44ae57da46a324031adb",
