@@ -20,6 +20,7 @@ from typing import Any
 from tinygen import anomaly
 from tinygen.anomaly import watching
 from tinygen.backend import DeviceError, array_module
+from tinygen.ranks import together
 from tinygen.tensor import Node, Tensor, enable_grad, no_grad, recording, wrap, wrap_recorded
 
 Target = Node | Tensor  # what receives a gradient: a recorded step, or a leaf
@@ -64,6 +65,9 @@ def backward(
             if leaf._node is not None or not leaf._tracked:
                 raise RuntimeError(f"backward: inputs[{i}] is not a leaf that requires grad")
     found, shared = _sweep([(tensor, _seed(tensor, gradient, "backward"))], wanted, retain_graph, False)
+    if (ranks := together.get()) is not None:
+        mean = ranks.mean_gradients({leaf: g.data for leaf, g in found.items()})
+        found = {leaf: wrap(g) for leaf, g in mean.items()}
     with no_grad():
         for leaf, g in found.items():
             assert isinstance(leaf, Tensor)

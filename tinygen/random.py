@@ -11,6 +11,7 @@ Statistically Good Algorithms for Random Number Generation* (2014), as NumPy has
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -27,6 +28,7 @@ from tinygen.backend import (
     to_numpy,
 )
 from tinygen.defaults import Default, apart
+from tinygen.ranks import together
 from tinygen.tensor import Tensor, wrap
 
 _STREAMS = 2**15  # on a GPU; one number for all GPUs, so that a saved state (1.5 MB) fits each of them
@@ -107,6 +109,11 @@ class Generator:
 
     # -- raw draws, as arrays of the generator's device
 
+    def _own(self, draw: Callable[[tuple[int, ...]], Any], size: tuple[int, ...]) -> Any:
+        """What is drawn; of processes that train together each draws for all of them, and keeps its examples' part."""
+        ranks = together.get()
+        return draw(size) if ranks is None or not ranks.shares(self) else ranks.draw(draw, size)
+
     def standard_normal(self, size: tuple[int, ...], dtype: Any) -> Any:
         """ε ~ N(0, 1), an array of shape ``size``.
 
@@ -115,7 +122,8 @@ class Generator:
         """
         dtype = _floating(dtype, "randn")
         with self._there:
-            drawn = self._draws.standard_normal(size, dtype="float64" if dtype.itemsize == 8 else "float32")
+            kind = "float64" if dtype.itemsize == 8 else "float32"
+            drawn = self._own(lambda size: self._draws.standard_normal(size, dtype=kind), size)
             return self._xp.asarray(drawn, dtype=dtype)
 
     def uniform(self, size: tuple[int, ...], dtype: Any, low: float = 0.0, high: float = 1.0) -> Any:
@@ -126,7 +134,8 @@ class Generator:
         """
         dtype = _floating(dtype, "rand")
         with self._there:
-            drawn = self._draws.random(size, dtype="float64" if dtype.itemsize == 8 else "float32")
+            kind = "float64" if dtype.itemsize == 8 else "float32"
+            drawn = self._own(lambda size: self._draws.random(size, dtype=kind), size)
             if dtype.itemsize == 2:
                 drawn = self._xp.floor(drawn * 2048) / 2048  # 11 bits are exact in float16; rounding would reach 1
             drawn = self._xp.asarray(drawn, dtype=dtype)
@@ -135,7 +144,8 @@ class Generator:
     def integers(self, low: int, high: int, size: tuple[int, ...], dtype: Any = "int64") -> Any:
         """Integers from low to high − 1, equally likely, an array of shape ``size``."""
         with self._there:
-            return self._xp.asarray(self._draws.integers(low, high, size, dtype="int64"), dtype=as_dtype(dtype))
+            drawn = self._own(lambda size: self._draws.integers(low, high, size, dtype="int64"), size)
+            return self._xp.asarray(drawn, dtype=as_dtype(dtype))
 
     def permutation(self, n: int) -> Any:
         """The numbers 0 … n − 1 in random order: the order that sorts n uniform draws."""

@@ -17,6 +17,7 @@ from tinygen.backend import array_module, device_of, is_array, module_for, move
 from tinygen.data.dataset import Dataset
 from tinygen.data.draws import HostDraws
 from tinygen.random import Generator
+from tinygen.ranks import together
 from tinygen.tensor import Tensor
 
 Batch = Tensor | tuple[Tensor, ...]
@@ -37,7 +38,8 @@ class DataLoader:
     next one also starts the next epoch. ``forever()`` is for training that counts steps. ``len(loader)`` is the
     number of batches in an epoch: ⌈N/B⌉, or ⌊N/B⌋ with ``drop_last``.
 
-    Batches are fresh tensors of the data's dtype: writing to one never changes the data.
+    Batches are fresh tensors of the data's dtype: writing to one never changes the data. Where processes train together
+    (:mod:`tinygen.training.parallel`) each gets its share of every batch.
 
     Args:
         dataset: a ``Dataset`` (batches are (x, y), or x alone without labels), one array or tensor whose
@@ -185,7 +187,12 @@ class DataLoader:
         order = epoch_order(self._seed, cursor.epoch, self.size) if self.shuffle else None
         while cursor.position < len(self):
             start = cursor.position * self.batch_size
-            index = slice(start, start + self.batch_size) if order is None else order[start : start + self.batch_size]
+            index: Any = slice(start, start + self.batch_size)
+            if order is not None:
+                index = order[index]
+            if (ranks := together.get()) is not None and ranks.shares(self):
+                whole = np.arange(self.size)[index] if order is None else index
+                index = whole[ranks.rows(len(whole))]
             batch = tuple(Tensor(self._take(array, index)) for array in self._arrays)
             cursor.position += 1  # before the yield: whoever saves the state has this batch already
             yield batch[0] if self._alone else batch

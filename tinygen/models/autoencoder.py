@@ -27,9 +27,11 @@ from tinygen.backend import array_module
 from tinygen.creation import eye, linspace, zeros
 from tinygen.models.corruption import corrupt
 from tinygen.nn import functional as F
+from tinygen.ops.collective import all_sum
 from tinygen.ops.elementwise import clamp, sigmoid
 from tinygen.optim import Adam
 from tinygen.random import Generator, randn
+from tinygen.ranks import parts_of
 from tinygen.tensor import Tensor, no_grad, wrap
 
 
@@ -108,7 +110,10 @@ class Autoencoder(nn.Module):
             return F.binary_cross_entropy_with_logits(a, x, reduction="sum") / x.shape[0]
         each = weight.reshape(-1, *[1] * len(self.image_shape))
         total = F.binary_cross_entropy_with_logits(a, x, weight=each, reduction="sum")
-        return total / clamp(weight.sum(), 1.0)
+        if (shared := parts_of(x.shape[0])) is None:
+            return total / clamp(weight.sum(), 1.0)
+        # Σ over the whole batch of what counts; the mean of the parts' losses is then the batch's.
+        return total * shared[1] / clamp(all_sum(weight.sum(), shared[0]), 1.0)
 
     def training_step(
         self, x: Tensor, y: None = None, rng: Generator | None = None, weight: Tensor | None = None

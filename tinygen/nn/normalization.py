@@ -17,7 +17,10 @@ from tinygen.nn import functional as F
 from tinygen.nn import init
 from tinygen.nn.module import Module
 from tinygen.nn.parameter import Parameter, empty_parameter
-from tinygen.tensor import Tensor
+from tinygen.ops.collective import all_sum
+from tinygen.ops.elementwise import rsqrt
+from tinygen.ranks import parts_of
+from tinygen.tensor import Tensor, no_grad
 
 
 class _Affine(Module):
@@ -117,10 +120,30 @@ class _BatchNorm(_Running):
         if momentum is None:
             # The mean of all batches so far: r ← (1 − 1/n) r + (1/n) x.
             momentum = 0.0 if count is None else 1.0 / (int(count.item()) + 1)
-        y = F.batch_norm(input, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
+        if (shared := parts_of(input.shape[0])) is not None:
+            y = self._together(input, *shared, momentum)
+        else:
+            y = F.batch_norm(input, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
         if count is not None:
             count.copy_(count.data + 1)
         return y
+
+    def _together(self, x: Tensor, ranks: Any, parts: int, momentum: float) -> Tensor:
+        """The same where the batch was dealt out: μ = Σ x/n and σ² = Σ (x − μ)²/n, over what all ranks have."""
+        axes = (0, *range(2, x.ndim))
+        along = (1, -1, *[1] * (x.ndim - 2))
+        n = parts * x.numel() // self.num_features
+        μ = all_sum(x.sum(axes), ranks) / n
+        centred = x - μ.reshape(along)
+        σ2 = all_sum((centred * centred).sum(axes), ranks) / n
+        y = centred * rsqrt(σ2 + self.eps).reshape(along)
+        if self.running_mean is not None and self.running_var is not None:
+            with no_grad():
+                self.running_mean.copy_((1 - momentum) * self.running_mean + momentum * μ)
+                self.running_var.copy_((1 - momentum) * self.running_var + momentum * n / (n - 1) * σ2)
+        if self.weight is not None:
+            y = y * self.weight.reshape(along)
+        return y if self.bias is None else y + self.bias.reshape(along)
 
 
 class BatchNorm1d(_BatchNorm):

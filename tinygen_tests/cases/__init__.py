@@ -6,6 +6,7 @@ An op without cases here fails tinygen_tests/test_every_op.py, which names it.
 from tinygen_tests.cases import (
     activations,
     axis_windows,
+    collective,
     convolution,
     elementwise,
     embedding,
@@ -41,5 +42,6 @@ FAMILIES = (
     normalization,
     losses,
     embedding,
+    collective,
 )
 DECLARATIONS = [declaration for family in FAMILIES for declaration in family.DECLARATIONS]

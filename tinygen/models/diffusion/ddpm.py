@@ -30,6 +30,7 @@ from tinygen.models.diffusion.targets import add_noise, check_target, target_of,
 from tinygen.ops.elementwise import clamp, floor, lt, where
 from tinygen.ops.shape import cat
 from tinygen.random import Generator, rand, randn, randn_like
+from tinygen.ranks import alone, places
 from tinygen.tensor import Tensor, next_number, no_grad, wrap
 
 
@@ -131,7 +132,10 @@ class DDPM(nn.Module):
         """
         n = x.shape[0]
         place = x.device
-        u = rand(1, rng=rng, dtype=float64, device=place) + arange(n, dtype=float64, device=place) / max(n, 1)
+        first, step, N = places(n)  # N = n, and i counts from 0, but where the batch is dealt out to several processes
+        i = first + step * arange(n, dtype=float64, device=place)
+        with alone():  # one u for the whole batch
+            u = rand(1, rng=rng, dtype=float64, device=place) + i / max(N, 1)
         t = clamp(floor((u - floor(u)) * self.schedule.T) + 1, max=self.schedule.T).to("int64")
         if y is not None and self.drop_class:
             y = where(lt(rand(n, rng=rng, device=place), self.drop_class), self._classes(), y)

@@ -26,6 +26,7 @@ from tinygen.models.gan.penalties import clip_weights, gradient_penalty, r1_pena
 from tinygen.ops.elementwise import clamp
 from tinygen.ops.shape import cat
 from tinygen.random import Generator, randint, randn
+from tinygen.ranks import parts_of
 from tinygen.tensor import Tensor, no_grad
 
 Terms = dict[str, Tensor]
@@ -236,6 +237,8 @@ class GAN(nn.Module):
         m, rest = divmod(x.shape[0], k)
         if rest or not m:
             raise ValueError(f"GAN.training_step: a batch of {x.shape[0]} cannot be split among {k} critic steps")
+        if (shared := parts_of(x.shape[0])) is not None:
+            shared[0].cut(m)
         terms: Terms = {}
         label: Tensor | None = None
         for i in range(k):

@@ -24,7 +24,8 @@ from tinygen.creation import zeros
 from tinygen.ops.elementwise import exp, log, where
 from tinygen.ops.embedding import embedding, one_hot
 from tinygen.random import Generator, randint, randn
-from tinygen.tensor import Tensor, no_grad
+from tinygen.ranks import alone, whole
+from tinygen.tensor import Tensor, no_grad, wrap
 
 
 class Quantized(NamedTuple):
@@ -109,12 +110,16 @@ class VectorQuantizer(nn.Module):
         """
         if self.decay is None:
             raise RuntimeError("VectorQuantizer.update: the codebook is learned by gradient; make it with decay=0.95")
-        flat, γ = z.detach().reshape(-1, self.dim), self.decay
+        γ = self.decay
+        # Of processes that train together each takes in the whole batch.
+        z, codes = wrap(whole(z.data)), wrap(whole(codes.data))
+        flat = z.reshape(-1, self.dim)
         given = one_hot(codes.flatten(), self.codes).to(flat.dtype)
         count = γ * self.count + (1 - γ) * given.sum(0)
         total = γ * self.total + (1 - γ) * (given.mT @ flat)
         unused = (count < 0.1 * count.mean()).unsqueeze(1)
-        anew = flat[randint(flat.shape[0], size=(self.codes,), rng=rng, device=flat.device)]
+        with alone():
+            anew = flat[randint(flat.shape[0], size=(self.codes,), rng=rng, device=flat.device)]
         mean = count.mean()
         total = where(unused, anew * mean, total)
         count = where(unused.squeeze(1), mean, count)

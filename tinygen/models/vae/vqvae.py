@@ -23,7 +23,8 @@ from tinygen.models.vae.likelihoods import made_likelihood
 from tinygen.models.vae.networks import doublings, halved, halvings
 from tinygen.models.vae.quantizer import VectorQuantizer, perplexity
 from tinygen.random import Generator
-from tinygen.tensor import Tensor, no_grad
+from tinygen.ranks import whole
+from tinygen.tensor import Tensor, no_grad, wrap
 
 
 class VQVAE(nn.Module):
@@ -139,7 +140,7 @@ class VQVAE(nn.Module):
             "codebook": codebook.detach(),
             "commitment": commitment.detach(),
             "prior": prior.detach(),
-            "perplexity": perplexity(q.codes, self.quantizer.codes),
+            "perplexity": perplexity(wrap(whole(q.codes.data)), self.quantizer.codes),
         }
 
     @no_grad()
