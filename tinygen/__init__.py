@@ -139,13 +139,13 @@ from tinygen.serialization import CheckpointError, load, save
 from tinygen.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
 
 if TYPE_CHECKING:
-    from tinygen import data, distributions, metrics, models, nn, optim, testing, training, viz
+    from tinygen import data, distributions, metrics, models, nn, optim, safetensors, testing, training, viz
 
 __version__ = "0.1.0"
 
 _explain_all(globals(), [name for name in globals() if not name.startswith("_")])
 
-_PARTS = ("data", "distributions", "metrics", "models", "nn", "optim", "testing", "training", "viz")
+_PARTS = ("data", "distributions", "metrics", "models", "nn", "optim", "safetensors", "testing", "training", "viz")
 
 
 def __getattr__(name: str) -> _Any:

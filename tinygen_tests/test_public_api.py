@@ -25,7 +25,7 @@ NAMES = {
         matmul einsum outer
         zeros ones full arange linspace eye rand randn randint randperm
         zeros_like ones_like full_like rand_like randn_like randint_like
-        nn optim data distributions metrics models training viz testing
+        nn optim data distributions metrics models safetensors training viz testing
     """,
     "tg.cuda": "is_available device_count synchronize",
     "F": """
@@ -55,6 +55,7 @@ NAMES = {
         DigitClassifier digit_classifier frechet_distance frechet_floor mmd2 mmd_test parzen_log_likelihood
         precision_recall class_report judge_samples
     """,
+    "tg.safetensors": "save_file load_file",
     "tg.testing": "check_grad check_adjoint GradientError",
 }
 TENSOR = """

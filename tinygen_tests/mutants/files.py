@@ -183,6 +183,22 @@ MUTANTS = [
         "training/test_loop.py::test_longer_is_the_same_as_resumed_at_the_end",
     ),
     Mutant(
+        "safetensors-is-given-memory-as-it-lies",
+        "tinygen/safetensors.py",
+        '    return np.array(host, dtype, order="C")',
+        "    return host.astype(dtype)",
+        "safetensors 0.8.0 writes a transposed array as another one",
+        "test_safetensors.py::test_every_memory_order_comes_back",
+    ),
+    Mutant(
+        "safetensors-checksums-are-not-compared",
+        "tinygen/safetensors.py",
+        "    if _CHECKSUM in about and about[_CHECKSUM] != _checksum(arrays):\n",
+        "    if _CHECKSUM in about and not about[_CHECKSUM]:\n",
+        "a flipped bit in an exported model is believed",
+        "test_safetensors.py::test_damage_is_found_or_changes_nothing",
+    ),
+    Mutant(
         "idx-numbers-stay-big-endian",
         "tinygen/data/idx.py",
         '.astype(stored.newbyteorder("="))',
