@@ -25,6 +25,7 @@ extensions = [
     "source_pages",
     "api_pages",
     "formula_index",
+    "house",
 ]
 exclude_patterns = ["_build", "_ext", "_pictures/README*", "tests"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}

@@ -151,8 +151,7 @@ def plain(symbol: Symbol) -> list[str]:
 
 
 def _test(app: Any, docname: str, name: str, path: str, line: int) -> nodes.reference:
-    here = SimpleNamespace(docname=docname, tinygen_paths=app.env.tinygen_paths)
-    return test_link(here, name, path, line)
+    return test_link(SimpleNamespace(docname=docname, tinygen_paths={}), name, path, line)
 
 
 def _fill(app: Any, doctree: nodes.document, docname: str) -> None:
@@ -188,6 +187,8 @@ class Find(SphinxDirective):
             note_path(self.env, place.path)
             symbol = symbol_at(name)
             test = test_of(symbol) if symbol else None
+            if test is None and (owner := symbol_at(name.rpartition(".")[0])):
+                test = test_of(owner)  # a step of a class is tested through the class
             if test is None:
                 logger.warning("find: %s has no test", name, location=self.get_location())
                 continue

@@ -36,10 +36,10 @@ def link(docname: str, found: Located, text: str | None = None) -> nodes.referen
 
 
 def note_path(env: Any, path: str) -> None:
-    """Remember that the site needs a page for this file."""
+    """Remember that this page links to the page of a file."""
     if not hasattr(env, "tinygen_paths"):
-        env.tinygen_paths = set()
-    env.tinygen_paths.add(path)
+        env.tinygen_paths = {}
+    env.tinygen_paths.setdefault(env.docname, set()).add(path)
 
 
 def _between(lines: list[tuple[int, str]], start: str | None, end: str | None, name: str) -> list[tuple[int, str]]:
@@ -140,9 +140,11 @@ def _write_pages(app: Any, exception: Exception | None) -> None:
     css = (Path(app.confdir) / "_static" / "source.css").read_text("utf-8")
     dark = "@media (prefers-color-scheme: dark) {\n" + dark + "\n}\n"
     (Path(app.outdir) / "_static" / "source.css").write_text(light + "\n" + dark + css, "utf-8")
-    for path in sorted(getattr(app.env, "tinygen_paths", ())):
+    for path in sorted(set().union(*getattr(app.env, "tinygen_paths", {}).values())):
         source, out = ROOT / path, Path(app.outdir) / FOLDER / f"{path}.html"
-        if out.exists() and out.stat().st_mtime > source.stat().st_mtime:
+        if not source.exists():
+            continue  # gone since the pages that name it were read
+        if out.exists() and out.stat().st_mtime > max(source.stat().st_mtime, Path(__file__).stat().st_mtime):
             continue
         out.parent.mkdir(parents=True, exist_ok=True)
         root = "../" * (path.count("/") + 1)
@@ -150,14 +152,14 @@ def _write_pages(app: Any, exception: Exception | None) -> None:
 
 
 def _forget(app: Any, env: Any, docname: str) -> None:
-    getattr(env, "tinygen_shown", {}).pop(docname, None)
+    for noted in ("tinygen_shown", "tinygen_paths"):
+        getattr(env, noted, {}).pop(docname, None)
 
 
 def _merge(app: Any, env: Any, docnames: set[str], other: Any) -> None:
-    for path in getattr(other, "tinygen_paths", ()):
-        note_path(env, path)
-    env.tinygen_shown = getattr(env, "tinygen_shown", {})
-    env.tinygen_shown.update({k: v for k, v in getattr(other, "tinygen_shown", {}).items() if k in docnames})
+    for noted in ("tinygen_shown", "tinygen_paths"):
+        mine = env.__dict__.setdefault(noted, {})
+        mine.update({k: v for k, v in getattr(other, noted, {}).items() if k in docnames})
 
 
 def setup(app: Any) -> dict[str, Any]:

@@ -334,7 +334,9 @@ def test_of(symbol: Symbol) -> Test | None:
     """
     found = _test_of(symbol)
     if found is None and symbol.kind == "class":
-        kinds = (by_definition().get(f"{kind.__module__}.{kind.__qualname__}") for kind in symbol.object.__subclasses__())
+        kinds = (
+            by_definition().get(f"{kind.__module__}.{kind.__qualname__}") for kind in symbol.object.__subclasses__()
+        )
         found = next((test for kind in kinds if kind and (test := _test_of(kind))), None)
     return found
 
