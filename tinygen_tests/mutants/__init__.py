@@ -16,6 +16,7 @@ from tinygen_tests.mutants import (
     normalization,
     operations,
     optimizers,
+    pictures,
     pooling,
     randomness,
     variational,
@@ -38,6 +39,7 @@ FAMILIES: dict[str, list[Mutant]] = {
     "adversarial": adversarial.MUTANTS,
     "diffusion": diffusion.MUTANTS,
     "variational": variational.MUTANTS,
+    "pictures": pictures.MUTANTS,
 }
 
 MUTANTS: list[Mutant] = [mutant for family in FAMILIES.values() for mutant in family]
