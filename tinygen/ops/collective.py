@@ -23,6 +23,8 @@ def all_sum(input: Any, ranks: Any) -> Any:
 
     Args:
         ranks: a :class:`tinygen.ranks.Ranks`. All of them must call it.
+
+    Source: ``torch.distributed.nn.functional.all_reduce``, which has the same adjoint.
     """
     return ranks.sum(input)
 
