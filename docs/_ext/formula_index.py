@@ -3,8 +3,9 @@
 ``{formulas}`` makes the whole page. ``{find}`` makes a short table, for the front page, of lines
 
     formula | dotted.name | label of the chapter
+    formula | dotted.name; dotted.name.of.a.test | label of the chapter
 
-whose line of source and test are looked up.
+whose line of source is looked up, and so is the test where none is named.
 """
 
 from __future__ import annotations
@@ -96,6 +97,11 @@ def _table(heads: list[str], rows: list[nodes.row]) -> nodes.table:
     return nodes.table("", group, classes=["formulas"])
 
 
+def breakable(name: str) -> str:
+    """A path or a long name with places where a narrow column may break it."""
+    return re.sub(r"(?<=[/_])(?=\w)", "\u200b", name)
+
+
 def _symbol_link(app: Any, docname: str, symbol: Symbol) -> nodes.Node:
     short = symbol.name.removeprefix("tinygen.").replace("nn.functional.", "F.")
     code = nodes.literal("", short if symbol.name in public() or symbol.kind == "method" else symbol.short)
@@ -126,7 +132,7 @@ def _row(app: Any, docname: str, symbol: Symbol, shown: dict[str, list[str]]) ->
     row += entry
     _cell(row, _symbol_link(app, docname, symbol), classes=("s",))
     place = symbol.located
-    _cell(row, link(docname, place, f"{place.path.removeprefix('tinygen/')}:{place.first}"), classes=("l",))
+    _cell(row, link(docname, place, breakable(f"{place.path.removeprefix('tinygen/')}:{place.first}")), classes=("l",))
     tests: list[nodes.Node] = []
     test: Test | None = test_of(symbol)
     cases = cases_of(symbol)
@@ -151,7 +157,7 @@ def plain(symbol: Symbol) -> list[str]:
 
 
 def _test(app: Any, docname: str, name: str, path: str, line: int) -> nodes.reference:
-    return test_link(SimpleNamespace(docname=docname, tinygen_paths={}), name, path, line)
+    return test_link(SimpleNamespace(docname=docname, tinygen_paths={}), breakable(name), path, line)
 
 
 def _fill(app: Any, doctree: nodes.document, docname: str) -> None:
@@ -172,9 +178,10 @@ class Find(SphinxDirective):
         heads = [head.strip() for head in self.options.get("heads", "Formula|Derivation|Line|Test").split("|")]
         rows = []
         for text in self.content:
-            formula, name, label = (part.strip() for part in text.rsplit("|", 2))
+            formula, names, label = (part.strip() for part in text.rsplit("|", 2))
+            name, _, wanted = (part.strip() for part in names.partition(";"))
             try:
-                place = locate(name)
+                place, test = locate(name), self._test(name, wanted)
             except LookupError as error:
                 logger.warning("find: %s", error, location=self.get_location())
                 continue
@@ -183,18 +190,23 @@ class Find(SphinxDirective):
             _cell(row, *parsed, classes=("f",))
             derived, _ = self.parse_inline(f"{{ref}}`{label}`" if self.is_markdown else f":ref:`{label}`")
             _cell(row, *derived, classes=("c",))
-            _cell(row, link(self.env.docname, place, f"{place.path}:{place.first}"), classes=("l",))
+            _cell(row, link(self.env.docname, place, breakable(f"{place.path}:{place.first}")), classes=("l",))
             note_path(self.env, place.path)
-            symbol = symbol_at(name)
-            test = test_of(symbol) if symbol else None
-            if test is None and (owner := symbol_at(name.rpartition(".")[0])):
-                test = test_of(owner)  # a step of a class is tested through the class
-            if test is None:
-                logger.warning("find: %s has no test", name, location=self.get_location())
-                continue
-            _cell(row, test_link(self.env, test.name, test.path, test.line), classes=("t",))
+            _cell(row, test, classes=("t",))
             rows.append(row)
         return [_table(heads, rows)]
+
+    def _test(self, name: str, wanted: str) -> nodes.reference:
+        if wanted:
+            place = locate(wanted)
+            return test_link(self.env, breakable(wanted.rpartition(".")[2]), place.path, place.first)
+        # A step of a class is tested through the class.
+        for candidate in (name, name.rpartition(".")[0]):
+            symbol = symbol_at(candidate)
+            test = test_of(symbol) if symbol else None
+            if test is not None:
+                return test_link(self.env, breakable(test.name), test.path, test.line)
+        raise LookupError(f"{name} has no test")
 
     @property
     def is_markdown(self) -> bool:

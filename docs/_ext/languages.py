@@ -22,9 +22,13 @@ def _add_switch(app: Any, page: str, template: str, context: dict[str, Any], doc
     context["is_japanese"] = japanese
     context["other_language"] = context["pathto"](other) if other in app.env.all_docs else None
     context["language"] = "ja" if japanese else "en"
+    # The sidebar shows the pages of one language: the theme's tree, before or after the heading of the Japanese part.
+    english, caption, rest = context.get("furo_navigation_tree", "").partition('<p class="caption"')
+    if caption:
+        context["furo_navigation_tree"] = rest.partition("</p>")[2] if japanese else english
 
 
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
-    app.connect("html-page-context", _add_switch)
+    app.connect("html-page-context", _add_switch, priority=900)  # after the theme's own
     return {"parallel_read_safe": True, "parallel_write_safe": True}

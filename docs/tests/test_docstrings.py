@@ -1,0 +1,121 @@
+"""Docstrings: read into their parts, turned into reStructuredText, and complete in all of tinygen."""
+
+import docstrings
+import house_style
+import pytest
+import symbols
+from docstrings import formula, parse, to_rst
+
+POOL = """The mean of each window: y[i] = (1/c) Σ over k of x[i·s + k], 0 in the padding.    ∂L/∂x = Σ g/c.
+
+More of it (*) → (*), x_t and |x|.
+
+    nearest     y_o = x[i(o)]
+    bilinear    y_o = (1 − λ) x[i] + λ x[i + 1]
+
+Shapes: (N, C) → (N),
+or without N.
+
+Args:
+    kernel_size, stride: K, and s;
+        K where omitted.
+    The others as :class:`Adam`.
+
+Raises (when called):
+    ValueError: a shape does not fit.
+
+Source: LeCun, *A title (2nd) of a
+book* (1998); ``torch.nn.functional.avg_pool2d``.
+"""
+
+
+def test_the_parts():
+    doc = parse(POOL.strip())
+    assert [name for name, _, _ in doc.sections] == ["Shapes", "Args", "Raises", "Source"]
+    assert doc.sections[2][1] == "(when called)"
+    assert doc.section("Shapes")[0].text == "(N, C) → (N), or without N."
+    assert [block.literal for block in doc.body] == [False, False, True]
+
+
+def test_text_after_a_list_belongs_to_the_text():
+    doc = parse("A thing.\n\nArgs:\n    a: one.\n\nAnd so on.\n\nRaises:\n    ValueError: never.")
+    assert [block.text for block in doc.body] == ["A thing.", "And so on."]
+    assert [name for name, _, _ in doc.sections] == ["Args", "Raises"]
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("y = a + b.    ∂L/∂a = g,  ∂L/∂b = g.", ["y = a + b."]),
+        ("Slide a filter.\n\ny[i] = Σ w[u]·x[i + u]. With g groups, more.", ["y[i] = Σ w[u]·x[i + u]."]),
+        ("Descend.\n\nWith γ::\n\n    b ← μ b + g\n    w ← w − γ b\n", ["b ← μ b + g", "w ← w − γ b"]),
+        ("ε ~ N(0, 1), of shape ``size``.", ["ε ~ N(0, 1), of shape ``size``."]),
+        ("Join the axes.    ∂L/∂x = g in x's shape.", []),
+        ("A model.\n\n    net = Net(a=1)\n    net.train()\n", []),
+        ("See :func:`f` where ``a=b``.", []),
+        ("", []),
+    ],
+)
+def test_the_formula(text, found):
+    assert formula(parse(text)) == found
+
+
+def test_markup_is_what_is_meant_and_nothing_else():
+    rst = "\n".join(to_rst(POOL.strip(), lambda name: f"<{name}>"))
+    assert r"(\*) → (\*), x\_t and \|x\|." in rst
+    assert "*A title (2nd) of a book*" in rst and "<Adam>" in rst
+    assert "- ``kernel_size``, ``stride``: K, and s; K where omitted." in rst
+    assert "   nearest     y_o = x[i(o)]\n" in rst
+    assert "| The mean of each window: " in rst and "| ∂L/∂x = Σ g/c." in rst
+
+
+def test_reStructuredText_takes_it_without_a_complaint():
+    docutils = pytest.importorskip("docutils.core", reason="comes with the docs extra")
+    everything = [symbol.doc.text for symbol in symbols.public().values()] + [POOL]
+    for text in everything:
+        lines = [line for line in to_rst(text) if ":class:" not in line]
+        settings = {"report_level": 2, "halt_level": 2, "syntax_highlight": "none"}
+        docutils.publish_doctree("\n".join(lines), settings_overrides=settings)
+
+
+def test_every_docstring_says_what_it_must():
+    assert house_style.report() == []
+
+
+def complaints(monkeypatch, text, group="Elementwise"):
+    symbol = symbols.public()["tinygen.clamp"]
+    changed = symbols.Symbol(symbol.name, symbol.defined, symbol.kind)
+    changed.__dict__["doc"] = parse(text)
+    monkeypatch.setattr(house_style, "file_docstring", lambda _: parse(""))
+    return list(house_style.missing(changed, group))
+
+
+@pytest.mark.parametrize(
+    "text, missing",
+    [
+        ("", ["has no docstring"]),
+        ("y = a.\n\nShapes: (*) → (*).\n\nSource: x.", ["raises ValueError and does not say when"]),
+        ("Limit.\n\nShapes: (*) → (*).\n\nRaises:\n    ValueError: no.\n\nSource: x.", ["states no formula"]),
+        ("y = a.\n\nRaises:\n    ValueError: no.\n\nSource: x.", ["says nothing of shapes"]),
+        ("y = a.\n\nShapes: (*) → (*).\n\nRaises:\n    ValueError: no.", ["names no source"]),
+        ("y = a.\n\nShapes: (*) → (*).\n\nRaises:\n    ValueError: no.\n\nSource: x.", []),
+        ("y = a. Shapes and errors as :func:`conv2d`.", []),
+    ],
+)
+def test_what_is_missing_is_named(monkeypatch, text, missing):
+    assert complaints(monkeypatch, text) == missing
+
+
+def test_an_op_without_a_derivation_is_named(monkeypatch):
+    op = next(op for op in symbols.ops() if op.short == "mul")
+    changed = symbols.Symbol(op.name, op.defined, op.kind)
+    changed.__dict__["doc"] = parse("y = a·b.")
+    assert list(house_style.underived(op)) == []
+    assert list(house_style.underived(changed)) == ["has vjps and does not derive them: ∂L/∂x = …"]
+
+
+def test_names_in_references():
+    assert docstrings.elsewhere(parse("Arguments as :class:`Adam`; errors as in :meth:`tinygen.X.f`.")) == [
+        "Adam",
+        "tinygen.X.f",
+    ]
