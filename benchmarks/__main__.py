@@ -1,93 +1,121 @@
-"""``python -m benchmarks``: run the parts, print their tables, write results.json and a picture of the ratios."""
+"""``python -m benchmarks``: run the parts, print their tables, write report.md, results.json and plots."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
+from typing import Any
 
-from benchmarks import peers, works
-from benchmarks.timing import Row, geometric_mean
-from tinygen.files import whole_file
+from benchmarks import device, ops, peers, plots, processes, report, works
+from benchmarks.setting import Part, Setting
+from benchmarks.timing import Row
 
-
-def amount(part: str, value: float) -> str:
-    """A time or a size for a reader."""
-    if part == "memory":
-        return f"{value / 2**20:.0f} MiB"
-    for unit, scale in (("s", 1), ("ms", 1e3), ("µs", 1e6)):
-        if value * scale >= 1:
-            return f"{value * scale:.3g} {unit}"
-    return f"{value * 1e9:.3g} ns"
+PARTS: dict[str, Part] = {
+    "steps": works.steps, "sampling": works.sampling, "ops": ops.ops, "small": ops.small, "growth": works.growth,
+    "threads": processes.threads, "memory": processes.memory, "import": processes.imports,
+}
 
 
-def line(part: str, row: Row, rates: dict[str, float]) -> list[str]:
-    """One row of a table, as text."""
-    cells = [row.name, amount(part, row.seconds["tinygen"])]
-    if "torch" in row.seconds:
-        cpu = row.cpu_ratio("torch")
-        cells += [amount(part, row.seconds["torch"]), f"{row.ratio('torch'):.2f}"]
-        cells.append("" if math.isnan(cpu) else f"{cpu:.2f}")
-        spread = max(row.spread.values(), default=math.nan)
-        cells.append("" if math.isnan(spread) else f"±{50 * spread:.0f} %")
-    if row.flops:
-        cells.append(f"{100 * row.flops / row.seconds['tinygen'] / rates['flops']:.0f} % of matrix products")
-    elif row.bytes:
-        cells.append(f"{100 * row.bytes / row.seconds['tinygen'] / rates['bytes']:.0f} % of copies")
-    return cells
+def options(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line; what cannot be is an error that says what can."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="The same work in tinygen and in every other library installed here."
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--peers", help=f"of {', '.join(peers.MAKERS)}, with commas (default: all that are installed)")
+    parser.add_argument("--threads", type=int, default=2, help="of every library (default 2)")
+    parser.add_argument("--repeats", type=int, default=7, help="turns of every library at every row (default 7)")
+    parser.add_argument("--quick", action="store_true", help="small: to see that it runs; the figures say little")
+    parser.add_argument("--device", choices=list(device.DEVICES), default="cpu", help="where (default cpu)")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder of report, figures and plots")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE",
+        help="put the tables into this Markdown file too: between its lines <!-- figures --> and <!-- /figures -->, "
+        "where it has them, and the plots into the folder images beside it",
+    )
+    parser.add_argument("--results", type=Path, metavar="FILE", help="measure nothing; report on this results.json")
+    parser.add_argument("--plots", choices=("yes", "no"), default="yes", help="draw plots (default yes)")
+    args = parser.parse_args(argv)
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    known = device.DEVICES[args.device].peers
+    args.peers = args.peers.replace(" ", "").split(",") if args.peers else list(known)
+    if unknown := set(args.peers) - set(known):
+        names = ", ".join(known)
+        parser.error(f"--peers: no peer is called {', '.join(sorted(unknown))} on {args.device}; there are {names}")
+    args.peers = ["tinygen", *(name for name in known if name in args.peers and name != "tinygen")]
+    for name in ("threads", "repeats"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(args, name)}")
+    if args.report and not args.report.parent.is_dir():
+        parser.error(f"--report {args.report}: there is no folder {args.report.parent}")
+    if args.results and not args.results.is_file():
+        parser.error(f"--results: there is no file {args.results}")
+    return args
+
+
+def bar(part: str, rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows, counted as they come: by tqdm where it is installed."""
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError:
+        for row in rows:
+            print(f"{part}: {row.name}", file=sys.stderr, flush=True)
+            yield row
+        return
+    with tqdm(rows, desc=part, unit=" rows", leave=False, disable=None) as counted:
+        for row in counted:
+            counted.set_postfix_str(row.name)
+            yield row
 
 
 def main(argv: list[str] | None = None) -> int:
     """Read the options, measure, print, write; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(works.PARTS)} (default: all)")
-    parser.add_argument("--threads", type=int, default=2, help="of every library (default 2)")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="where results.json and plots go")
-    args = parser.parse_args(argv)
-    unknown = set(args.parts) - set(works.PARTS)
-    if unknown:
-        parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(works.PARTS)}")
-    if args.threads < 1:
-        parser.error(f"--threads must be at least 1, got {args.threads}")
-    peers.set_threads(args.threads)
-    about = peers.machine() | {"threads": str(args.threads)}
-    print(", ".join(f"{name} {value}" for name, value in about.items()))
-    rates = works.rates()
-    print(f"matrix product {rates['flops'] / 1e9:.0f} GFLOP/s, copy {rates['bytes'] / 1e9:.1f} GB/s\n")
-    found: dict[str, list[Row]] = {}
-    for part in args.parts or works.PARTS:
-        print(f"{part}: tinygen, torch, ratio (below 1 tinygen is ahead), ratio of processor time, half the spread")
-        rows = found[part] = []
-        for row in works.PARTS[part]():
-            rows.append(row)
-            name, *cells = line(part, row, rates)
-            print(f"  {name:<42} " + "  ".join(f"{cell:>9}" for cell in cells), flush=True)
-        if any("torch" in row.seconds for row in rows):
-            wall = geometric_mean([row.ratio("torch") for row in rows])
-            cpu = geometric_mean([row.cpu_ratio("torch") for row in rows])
-            print(f"  {'geometric mean of the ratios':<42} {wall:.2f}, of processor time {cpu:.2f}\n")
-    write(args.out, about, rates, found)
+    args = options(argv)
+    if args.results:
+        results = json.loads(args.results.read_text(encoding="utf-8"))
+    else:
+        results = run(args)
+    rows = {part: [Row(**found) for found in rows] for part, rows in results["rows"].items()}
+    if args.results:
+        print(report.page(results, rows))
+    else:
+        print(report.summary(results, rows))
+    for target in [args.out / "report.md", *([args.report] if args.report else [])]:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        drawn = plots.draw(target.parent / "images", rows) if args.plots == "yes" else []
+        report.write(target, report.page(results, rows, drawn))
+    if not args.results:
+        report.write(args.out / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n", whole=True)
+    print(f"\n{args.out / 'report.md'}" + (f" and {args.report}" if args.report else ""), file=sys.stderr)
     return 0
 
 
-def write(out: Path, about: dict[str, str], rates: dict[str, float], found: dict[str, list[Row]]) -> None:
-    """results.json, and a bar for each ratio where matplotlib is installed."""
-    out.mkdir(parents=True, exist_ok=True)
-    results = {"machine": about, "rates": rates, **{part: [asdict(r) for r in rows] for part, rows in found.items()}}
-    with whole_file(out / "results.json") as file:
-        file.write((json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
-    try:
-        from tinygen import viz
-    except ModuleNotFoundError:
-        return
-    for part, rows in found.items():
-        bars = {row.name: row.ratio("torch") for row in rows if "torch" in row.seconds}
-        if bars:
-            viz.save_bars(out / f"{part}.png", bars, reference={"PyTorch": 1.0}, ylabel="time / PyTorch's", title=part)
-    print(f"in {out}: results.json and a picture of each part")
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure; the results as they are written to results.json."""
+    peers.set_threads(args.threads)
+    place = device.DEVICES[args.device]()
+    place.start()
+    found, why_not = peers.load(args.peers)
+    setting = Setting(found, why_not, place, args.threads, args.repeats, args.quick)
+    about = {"date": date.today().isoformat(), "device": place.name}
+    about |= peers.machine(list(found)) | {"threads": str(args.threads), "turns": str(args.repeats)}
+    about |= {"command": " ".join(["python -m benchmarks", *args.parts, *(["--quick"] if args.quick else [])])}
+    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    for name, why in why_not.items():
+        print(f"{name}: {why}")
+    results: dict[str, Any] = {"about": about, "why_not": why_not, "rates": processes.rates(args.quick), "rows": {}}
+    print(report.rates(results))
+    for part in args.parts or PARTS:
+        rows = list(bar(part, PARTS[part](setting)))
+        results["rows"][part] = [asdict(row) for row in rows]
+        print("\n" + report.section(part, rows, results), flush=True)
+    return results
 
 
 if __name__ == "__main__":

@@ -1,18 +1,42 @@
 """The four families' networks, each written once: tinygen's names are PyTorch's, so the same lines build both.
 
-``lib`` is the module ``tinygen`` or ``torch``.
+``lib`` is the module ``tinygen`` or ``torch``. The peers with other names have theirs in functional.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+
+import tinygen
 
 LATENT = 20
 
 
-def dense_autoencoder(lib: Any, x: Any, width: int = 256) -> Callable[[], Any]:
+@dataclass
+class Training:
+    """A network and its training step.
+
+    Attributes:
+        net: whose ``state_dict`` has the weights that the other peers begin with.
+        step: (*noise) → the loss, after one update.
+        draw: () → the noise of one step.
+    """
+
+    net: Any
+    step: Callable[..., Any]
+    draw: Callable[[], tuple[Any, ...]] = tuple
+
+    def __call__(self) -> Any:
+        """One step with new noise."""
+        return self.step(*self.draw())
+
+
+def dense_autoencoder(lib: Any, x: Any, width: int = 256) -> Training:
     """784 – width – 64 – 20 and back; the loss is the mean square error."""
     nn, F = lib.nn, lib.nn.functional
     widths = [x.shape[-1] * x.shape[-2], width, 64, LATENT]
@@ -24,7 +48,7 @@ def dense_autoencoder(lib: Any, x: Any, width: int = 256) -> Callable[[], Any]:
     return _trained(lib, net, lambda: F.mse_loss(net(flat), flat))
 
 
-def conv_vae(lib: Any, x: Any, width: int = 32) -> Callable[[], Any]:
+def conv_vae(lib: Any, x: Any, width: int = 32) -> Training:
     """Two convolutions down, a code of twenty numbers, two transposed convolutions up; the negative ELBO."""
     nn, F = lib.nn, lib.nn.functional
     side = x.shape[-1] // 4
@@ -37,16 +61,17 @@ def conv_vae(lib: Any, x: Any, width: int = 32) -> Callable[[], Any]:
         nn.ConvTranspose2d(2 * width, width, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(width, 1, 4, 2, 1),
     )
 
-    def loss() -> Any:
+    def loss(ε: Any) -> Any:
         μ, ln_var = encoder(x).split(LATENT, 1)
-        z = μ + (0.5 * ln_var).exp() * lib.randn(*μ.shape)
+        z = μ + (0.5 * ln_var).exp() * ε
         kl = 0.5 * (μ * μ + ln_var.exp() - 1 - ln_var).sum()
         return (F.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum") + kl) / len(x)
 
-    return _trained(lib, nn.ModuleList([encoder, decoder]), loss)
+    net = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+    return _trained(lib, net, loss, lambda: (lib.randn(len(x), LATENT),))
 
 
-def dcgan(lib: Any, x: Any, width: int = 32) -> Callable[[], Any]:
+def dcgan(lib: Any, x: Any, width: int = 32) -> Training:
     """One step of the discriminator and one of the generator, non-saturating loss, BatchNorm, Adam (0.5, 0.999)."""
     nn, F = lib.nn, lib.nn.functional
     side = x.shape[-1] // 4
@@ -60,10 +85,9 @@ def dcgan(lib: Any, x: Any, width: int = 32) -> Callable[[], Any]:
         nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(2 * width * side * side, 1),
     )
     adams = [lib.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in (generator, discriminator)]
-    n = len(x)
 
-    def step() -> Any:
-        real, fake = 2 * x - 1, generator(lib.randn(n, 64))
+    def step(z: Any) -> Any:
+        real, fake = 2 * x - 1, generator(z)
         loss_d = F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake.detach())).mean()
         adams[1].zero_grad()
         loss_d.backward()
@@ -74,33 +98,33 @@ def dcgan(lib: Any, x: Any, width: int = 32) -> Callable[[], Any]:
         adams[0].step()
         return loss_g
 
-    return step
+    net = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
+    return Training(net, step, lambda: (lib.randn(len(x), 64),))
 
 
-def ddpm(lib: Any, x: Any, width: int = 32) -> Callable[[], Any]:
+def ddpm(lib: Any, x: Any, width: int = 32) -> Training:
     """‖ε − ε̂‖² of a two-level U-Net with GroupNorm, SiLU, attention at the lower level and a skip."""
     net = unet(lib, width)
     F = lib.nn.functional
 
-    def loss() -> Any:
-        ε, A = lib.randn(*x.shape), lib.rand(len(x), 1, 1, 1)
+    def loss(ε: Any, A: Any) -> Any:
         x_t = A.sqrt() * (2 * x - 1) + (1 - A).sqrt() * ε
         return F.mse_loss(net(x_t, 1000 * A.reshape(-1)), ε)
 
-    return _trained(lib, net, loss)
+    return _trained(lib, net, loss, lambda: (lib.randn(*x.shape), lib.rand(len(x), 1, 1, 1)))
 
 
-def _trained(lib: Any, net: Any, loss: Callable[[], Any]) -> Callable[[], Any]:
+def _trained(lib: Any, net: Any, loss: Callable[..., Any], draw: Callable[[], tuple[Any, ...]] = tuple) -> Training:
     adam = lib.optim.Adam(net.parameters(), lr=1e-3)
 
-    def step() -> Any:
-        L = loss()
+    def step(*noise: Any) -> Any:
+        L = loss(*noise)
         adam.zero_grad()
         L.backward()
         adam.step()
         return L
 
-    return step
+    return Training(net, step, draw)
 
 
 def unet(lib: Any, width: int) -> Any:
@@ -154,9 +178,23 @@ def unet(lib: Any, width: int) -> Any:
     return UNet()
 
 
-FAMILIES: dict[str, Callable[..., Callable[[], Any]]] = {
+FAMILIES: dict[str, Callable[..., Training]] = {
     "dense autoencoder": dense_autoencoder,
     "convolutional VAE": conv_vae,
     "DCGAN": dcgan,
     "DDPM U-Net": ddpm,
 }
+
+
+def width(family: str, weights: Mapping[str, Any]) -> int:
+    """The width that a family's weights were made with."""
+    first = dict(zip(FAMILIES, ("0", "encoder.0", "discriminator.0", "enter")))[family]
+    return int(weights[f"{first}.weight"].shape[0])
+
+
+def weights(family: str, size: int = 28, width: int | None = None, seed: int = 0) -> dict[str, np.ndarray]:
+    """Freshly drawn weights, as NumPy arrays under their names, for images (n, 1, size, size)."""
+    tinygen.manual_seed(seed)
+    options = {} if width is None else {"width": width}
+    training = FAMILIES[family](tinygen, tinygen.zeros(1, 1, size, size), **options)
+    return {name: np.array(w.numpy()) for name, w in training.net.state_dict().items()}

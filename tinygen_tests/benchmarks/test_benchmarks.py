@@ -1,33 +1,47 @@
-"""The benchmark measures what it says, by turns, and both libraries do the same work."""
+"""The benchmark measures what it says, by turns; its tables say what was measured; a failure stops nothing."""
 
 import json
 import math
+import re
 import time
 
 import numpy as np
 import pytest
 
-import tinygen as tg
 from benchmarks import __main__ as command
-from benchmarks import nets, peers, timing, works
-from tinygen.kernels.threads import get_num_threads
+from benchmarks import costs, nets, peers, plots, processes, report, timing, works
+from benchmarks.peers.base import NotPossible, Peer
+from benchmarks.setting import Setting
+from tinygen.kernels.threads import get_num_threads, set_num_threads
 
 pytestmark = pytest.mark.cpu_only("times of the CPU")
 
 
 @pytest.fixture(autouse=True)
-def threads_as_before():
+def threads_as_before(monkeypatch):
     before = get_num_threads()
+    monkeypatch.setattr(peers, "set_threads", set_num_threads)  # the tests' process keeps its cores
     yield
-    peers.set_threads(before)
+    set_num_threads(before)
+
+
+def row(name="add", flops=0.0, **seconds):
+    return timing.Row(name, {library: list(np.atleast_1d(t)) for library, t in seconds.items()}, flops=flops)
 
 
 def test_medians_of_turns_and_their_ratio():
-    row = timing.measure("sleep", {"tinygen": lambda: time.sleep(0.002), "torch": lambda: time.sleep(0.004)}, 5, 0.0)
-    assert 0.002 <= row.seconds["tinygen"] < row.seconds["torch"]
-    assert row.ratio("torch") == row.seconds["tinygen"] / row.seconds["torch"] < 1
-    assert math.isnan(row.ratio("jax")) and math.isnan(row.cpu_ratio("jax"))
-    assert row.cpu["tinygen"] < 0.001, "sleeping takes no processor time"
+    found = timing.measure("sleep", {"tinygen": lambda: time.sleep(2e-3), "torch": lambda: time.sleep(4e-3)}, 5, 0.0)
+    assert 0.002 <= found.seconds("tinygen") < found.seconds("torch")
+    assert found.ratio("torch") == found.seconds("tinygen") / found.seconds("torch") < 1
+    assert len(found.times["torch"]) == 5
+    assert math.isnan(found.ratio("jax")) and math.isnan(found.cpu_ratio("jax")) and math.isnan(found.seconds("jax"))
+    assert max(found.cpu["tinygen"]) < 0.0015, "sleeping takes no processor time"
+
+
+def test_quartiles_are_of_the_ratios_turn_by_turn():
+    found = row(tinygen=[1.0, 2, 3, 4, 5], torch=[1.0, 1, 1, 1, 1])
+    assert found.ratio("torch") == 3 and found.quartiles("torch") == (2, 4)
+    assert all(math.isnan(q) for q in row(tinygen=[1.0, 2], torch=[1.0, 2]).quartiles("torch"))
 
 
 def test_libraries_take_turns_and_short_work_is_repeated():
@@ -39,37 +53,144 @@ def test_libraries_take_turns_and_short_work_is_repeated():
         timing.measure("nothing", {})
 
 
+def test_a_slow_library_has_fewer_turns_and_a_failing_one_its_reason():
+    def fails():
+        raise ZeroDivisionError("of no use")
+
+    def cannot():
+        raise NotPossible("it lacks the op")
+
+    slow = lambda: time.sleep(0.02)
+    works = {"tinygen": lambda: None, "torch": slow, "jax": fails, "dezero": cannot}
+    found = timing.measure("mixed", works, turns=9, least=0.0, longest=0.1)
+    assert len(found.times["tinygen"]) == 9 and 1 <= len(found.times["torch"]) <= 3
+    assert found.why_not == {
+        "jax": "failed: ZeroDivisionError: of no use", "dezero": "not possible: it lacks the op",
+    }
+
+
 def test_the_geometric_mean_lets_a_half_and_a_double_cancel():
     assert timing.geometric_mean([0.5, 2.0, math.nan]) == pytest.approx(1)
     assert math.isnan(timing.geometric_mean([math.nan]))
 
 
-@pytest.mark.parametrize("name", nets.FAMILIES)
-def test_every_family_takes_a_step(name):
-    tg.manual_seed(0)
-    step = nets.FAMILIES[name](tg, works.images(tg, 4, 8), width=16)
-    assert all(math.isfinite(step().item()) for _ in range(2))
+@pytest.mark.parametrize("size", [16, 28])
+@pytest.mark.parametrize("family", nets.FAMILIES)
+def test_the_costs_are_those_that_pytorch_counts(family, size):
+    pytest.importorskip("torch", reason="PyTorch counts the operations independently")
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    weights, x = nets.weights(family, size, 16), works.images(3, size)
+    step = peers.load(["torch"])[0]["torch"].train(family, weights, x)
+    # (its counter does not know its own fused attention on the CPU; as matrix products it does)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:
+        step()
+    flops, moved = costs.training_step(family, weights, len(x), size)
+    assert flops == pytest.approx(counted.get_total_flops(), rel=0.01)
+    assert moved > 28 * sum(w.size for name, w in weights.items() if "running" not in name and "num" not in name)
 
 
-def test_both_libraries_compute_the_same_from_the_same_weights():
-    library = pytest.importorskip("torch", reason="PyTorch is the other library")
-    ours, theirs = nets.unet(tg, 16), nets.unet(library, 16)
-    theirs.load_state_dict({k: library.from_numpy(np.array(v.numpy())) for k, v in ours.state_dict().items()})
-    x, t = np.random.default_rng(0).random((2, 1, 8, 8), dtype=np.float32), np.float32([10, 500])
-    y = ours(tg.tensor(x), tg.tensor(t)).detach().numpy()
-    np.testing.assert_allclose(y, theirs(*map(library.from_numpy, (x, t))).detach().numpy(), rtol=1e-4, atol=1e-5)
+def test_the_costs_of_one_operation():
+    assert costs.operation("conv2d", [(2, 3, 8, 8), (5, 3, 3, 3)], (2, 5, 8, 8))[0] == 3 * 2 * 2 * 64 * 5 * 3 * 9
+    assert costs.operation("conv_transpose2d", [(2, 3, 4, 4), (3, 5, 4, 4)], (2, 5, 8, 8))[0] == 6 * 2 * 16 * 3 * 5 * 16
+    assert costs.operation("linear", [(2, 3), (5, 3)], (2, 5))[0] == 6 * 2 * 3 * 5
+    assert costs.operation("attention", [(2, 4, 7, 5)] * 3, (2, 4, 7, 5))[0] == 3 * 2 * 2 * 2 * 4 * 7 * 7 * 5
+    assert costs.operation("relu", [(10,)], (10,)) == (0, 4 * (30 + 20))
 
 
-def test_the_command_prints_a_table_and_writes_its_figures(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(works, "rates", lambda: {"flops": 1e9, "bytes": 1e9})
-    monkeypatch.setattr(works, "PARTS", {"small": lambda: iter([timing.Row("add", {"tinygen": 1e-6, "torch": 2e-6})])})
-    assert command.main(["small", "--out", str(tmp_path)]) == 0
+def test_a_slow_library_is_left_out_after_a_trial(monkeypatch):
+    class Slow(Peer):
+        name, quick = "slow", False
+
+        def train(self, family, weights, x):
+            return lambda: time.sleep(0.004 * len(x))
+
+    monkeypatch.setattr(works, "PATIENCE", 0.1)
+    setting = Setting(peers.load(["tinygen"])[0] | {"slow": Slow()}, turns=1)
+    found = works.step(setting, "dense autoencoder", batch=64)
+    assert "a step of 8 images took 0.0" in found.why_not["slow"] and found.times["tinygen"]
+    assert "slow" in works.step(setting, "dense autoencoder", batch=16).times
+
+
+def test_the_table_and_the_summary_say_what_was_measured():
+    results = {"rates": {"flops": 1e9, "bytes": 1e9}}
+    rows = [row("first", 1e6, tinygen=[2e-3] * 3, torch=[4e-3] * 3, jax=[1e-3] * 3)]
+    rows.append(row("second", tinygen=3e-6, torch=2e-6))
+    rows[1].why_not["jax"] = "not possible: it lacks the op"
+    text = report.section("steps", rows, results)
+    assert "| first | 2 ms | 4 ms (0.50) | 1 ms (**2.00**) | 0.50–0.50 | 50 % |" in text
+    assert "| second | 3 µs | 2 µs (**1.50**) | — |" in text
+    assert "JAX, second: not possible: it lacks the op." in text
+    assert "PyTorch 0.87, JAX 2.00" in text
+    said = report.summary(results, {"steps": rows})
+    assert "training steps: 0.87 of PyTorch's" in said and "largest 1.50 (second)" in said
+    assert "ahead of the other peers in 0 of 1 figures; behind JAX at first (2.00)" in said
+
+
+def test_a_report_goes_between_the_marks_of_a_page(tmp_path):
+    page = tmp_path / "speed.md"
+    page.write_text("# Title\n<!-- figures -->\nold\n<!-- /figures -->\nend\n")
+    report.write(page, "new\n")
+    assert page.read_text() == "# Title\n<!-- figures -->\n\nnew\n\n<!-- /figures -->\nend\n"
+    report.write(page, "newer\n")
+    assert "new\n\n" not in page.read_text() and page.read_text().startswith("# Title\n")
+    report.write(tmp_path / "other.md", "all")
+    assert (tmp_path / "other.md").read_text() == "all"
+
+
+def test_the_command_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(processes, "rates", lambda quick: {"flops": 1e9, "bytes": 1e9})
+    out = tmp_path / "out"
+    arguments = ["small", "--quick", "--repeats", "1", "--peers", "tinygen,torch", "--threads", "1", "--out", str(out)]
+    assert command.main(arguments) == 0
     shown = capsys.readouterr().out
-    assert "add" in shown and "1 µs" in shown and "0.50" in shown
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["small"][0]["seconds"] == {"tinygen": 1e-6, "torch": 2e-6}
-    assert (tmp_path / "small.png").stat().st_size
-    for wrong in (["large"], ["--threads", "0"]):
-        with pytest.raises(SystemExit) as stopped:
-            command.main(wrong)
-        assert stopped.value.code == 2
+    assert "| add, sum, backward |" in shown and "threads 1" in shown
+    results = json.loads((out / "results.json").read_text())
+    found = results["rows"]["small"]
+    assert [r["name"] for r in found] == ["add", "matmul", "add, sum, backward", "linear, relu, sum, backward"]
+    assert all(len(r["times"]["tinygen"]) == 3 and min(r["times"]["tinygen"]) > 0 for r in found)
+    assert "| matmul |" in (out / "report.md").read_text()
+
+    page = tmp_path / "page.md"
+    again = ["--results", str(out / "results.json"), "--report", str(page), "--out", str(out), "--plots", "no"]
+    assert command.main(again) == 0
+    assert "| matmul |" in page.read_text()
+
+
+def test_plots_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib", reason="draws the plots")
+    rows = {
+        "steps": [row("first", tinygen=1.0, torch=2.0), row("second", tinygen=1.0, jax=0.5)],
+        "growth": [row(f"DCGAN, batch {n}", tinygen=n / 100, torch=n / 90) for n in (16, 64, 128)],
+        "import": [row("import", tinygen=1.0)],
+    }
+    drawn = plots.draw(tmp_path / "images", rows)
+    assert [path.name for path in drawn] == ["speed-steps.png", "speed-growth.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+    results = {"about": {"command": "c", "date": "d"}, "why_not": {}, "rates": {"flops": 1, "bytes": 1}}
+    page = report.page(results, rows, drawn)
+    assert re.findall(r"\]\(images/(.*?)\)", page) == ["speed-steps.png", "speed-growth.png"]
+
+
+def test_numbers_of_threads_and_peak_memory_come_from_fresh_processes():
+    setting = Setting(peers.load(["tinygen"])[0], threads=1, turns=1, quick=True)
+    found = list(processes.threads(setting))
+    assert [r.name for r in found] == [f"{family}, threads 1" for family in nets.FAMILIES]
+    assert all(r.seconds("tinygen") > 0 for r in found)
+    memory = next(iter(processes.memory(setting)), None)
+    if memory is None:
+        pytest.skip("peak memory is read from Linux's /proc")
+    assert 1e5 < memory.seconds("tinygen") < 1e9, memory.why_not
+
+
+@pytest.mark.parametrize(
+    "wrong", [["large"], ["--threads", "0"], ["--repeats", "0"], ["--peers", "tensorflow"], ["--device", "abacus"],
+              ["--results", "nowhere.json"], ["--report", "no_such_folder/x.md"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_the_command_does_not_know_is_an_error_that_says_what_it_knows(wrong, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(wrong)
+    assert stopped.value.code == 2
+    assert wrong[-1] in capsys.readouterr().err
