@@ -20,6 +20,7 @@ from typing import Any
 from tinygen import anomaly
 from tinygen.anomaly import watching
 from tinygen.backend import DeviceError, array_module
+from tinygen.kernels.arrays import owns_memory
 from tinygen.ranks import together
 from tinygen.tensor import Node, Tensor, enable_grad, no_grad, recording, wrap, wrap_recorded
 
@@ -258,7 +259,7 @@ def _run(
                     if target._written > node.number:  # type: ignore[union-attr]
                         _complain_written(node, target)
                     array = result.data
-                    fresh = array.base is None and array is not incoming and not _holds(saved, array)
+                    fresh = owns_memory(array) and array is not incoming and not _holds(saved, array)
                     deliver(target, result, fresh)
         if not retain:
             node.edges, node.saved = None, {}

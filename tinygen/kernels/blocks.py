@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from tinygen.backend import array_module
+from tinygen.kernels.arrays import empty_like
 from tinygen.kernels.gpu.pointwise import compute
 from tinygen.kernels.threads import run
 
-_BLOCK = 1 << 18  # bytes of each array in a block: the few that a step touches fit into a second-level cache
+# On two threads a step of 60 µs scales and one of 15 µs does not: each hands Python's lock over (see threads.py).
+_BLOCK = 1 << 19  # bytes of each array in a block: the few that a step touches fit into a second-level cache
 _SMALL = 1 << 17  # bytes of an array that is not worth dividing
 _SERIAL = 1 << 21  # bytes of an array below which waking another thread costs what it saves
 
@@ -27,6 +29,17 @@ _SERIAL = 1 << 21  # bytes of an array below which waking another thread costs w
 def _share(tasks: list[Callable[[], Any]], large: np.ndarray) -> None:
     """Do the tasks, on several threads where the largest array is large."""
     if large.nbytes < _SERIAL:
+        for task in tasks:
+            task()
+    else:
+        run(tasks)
+
+
+def examples_in_blocks(f: Callable[[slice], None], n: int, nbytes: int) -> None:
+    """Call f(part) for parts of the range 0 … n, of blocks of an array of n examples and so many bytes."""
+    step = max(1, _BLOCK * n // max(nbytes, 1))
+    tasks = [lambda i=i: f(slice(i, min(i + step, n))) for i in range(0, n, step)]  # type: ignore[misc]
+    if nbytes < _SERIAL:
         for task in tasks:
             task()
     else:
@@ -45,14 +58,16 @@ def elementwise(f: Callable, *arrays: Any, gpu: str = "", numbers: tuple[float, 
         gpu, numbers: the name of the same formula in kernels/gpu/pointwise.py, and its Python numbers.
 
     Returns:
-        The result, with the dtype and in the memory order of the first array.
+        The result, with the dtype and in the memory order of the first array that is not broadcast.
     """
     x = arrays[0]
+    if 0 in x.strides and type(x) is np.ndarray:  # a gradient that was broadcast
+        x = next((a for a in arrays if 0 not in a.strides), x)
     if gpu and type(x) is not np.ndarray:
         made = compute(array_module(x), gpu, *arrays, numbers=numbers)
         if made is not None:
             return made
-    y = array_module(x).empty_like(x)
+    y = empty_like(x)
     if x.ndim == 0:  # NumPy would hand f's steps scalars, not arrays
         f(*(a.reshape(1) for a in (y, *arrays)))
         return y

@@ -24,8 +24,8 @@ _LONG = 1024  # numbers of an inner loop, from where on its beginning costs noth
 def sum_product(dims: Iterable[int], *factors: Any) -> Any:
     """Σ over the axes ``dims`` of the product of one or two arrays of equal shapes, without these axes."""
     x, dims = factors[0], list(dims)
-    if len(factors) == 1 and dims == list(range(2, x.ndim)) and (rows := _rows(x)) is not None:
-        return np.matmul(np.ones((1, rows.shape[1]), rows.dtype), rows)[:, 0]
+    if len(factors) == 1 and dims == list(range(2, x.ndim)) and (found := rows(x)) is not None:
+        return np.matmul(np.ones((1, found.shape[1]), found.dtype), found)[:, 0]
     if array_module(x) is not np:  # CuPy's einsum calls cuBLAS, which cannot be captured in a graph
         return (x if len(factors) == 1 else x * factors[1]).sum(axis=tuple(dims))
     letters = "abcdefghijklmnop"[: x.ndim]
@@ -45,12 +45,12 @@ def scaled_sum(terms: list[Any], scales: list[Any], shift: Any | None = None) ->
     xp = array_module(x)
     y = xp.empty_like(x)
     views, beside = [y, *terms], [*scales] if shift is None else [*scales, shift]
-    rows = [_rows(a) for a in views]
+    flat = [rows(a) for a in views]
     per_channel = (x.shape[1], *[1] * (x.ndim - 2)) if x.ndim > 1 else ()
-    if all(a is not None for a in rows) and all(a.shape[1:] == per_channel for a in beside):
-        n, positions, channels = rows[0].shape  # type: ignore[union-attr]
-        k = _side_by_side(positions, channels)
-        views = [a.reshape(n, positions // k, k * channels) for a in rows]  # type: ignore[union-attr]
+    if all(a is not None for a in flat) and all(a.shape[1:] == per_channel for a in beside):
+        n, positions, channels = flat[0].shape  # type: ignore[union-attr]
+        k = side_by_side(positions, channels)
+        views = [a.reshape(n, positions // k, k * channels) for a in flat]  # type: ignore[union-attr]
         beside = [_repeated(a.reshape(-1, 1, channels), k) for a in beside]
     count = len(terms)
 
@@ -67,7 +67,7 @@ def scaled_sum(terms: list[Any], scales: list[Any], shift: Any | None = None) ->
     return y
 
 
-def _rows(x: Any) -> np.ndarray | None:
+def rows(x: Any) -> np.ndarray | None:
     """A channels-last NumPy array (N, C, …) as (N, P, C), or None where it is another one."""
     if type(x) is not np.ndarray or x.ndim < 3:
         return None
@@ -77,8 +77,13 @@ def _rows(x: Any) -> np.ndarray | None:
     return last.reshape(len(x), -1, x.shape[1])
 
 
+def positions_last(x: Any) -> bool:
+    """Whether x is a NumPy array (N, C, …) in C order."""
+    return type(x) is np.ndarray and x.ndim > 2 and x.size > 0 and x.flags.c_contiguous
+
+
 @lru_cache(1024)
-def _side_by_side(positions: int, channels: int) -> int:
+def side_by_side(positions: int, channels: int) -> int:
     """K: a divisor of P small enough that repeating the scales costs little beside the work."""
     most = max(1, min(positions // 8, _LONG // channels))
     return max(k for k in range(1, most + 1) if positions % k == 0)

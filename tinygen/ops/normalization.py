@@ -39,12 +39,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tinygen.backend import array_module, float16, float32
+from tinygen.kernels import norms
 from tinygen.kernels.blocks import along_first
 from tinygen.kernels.channels import scaled_sum, sum_product
 from tinygen.kernels.gpu import normalization as gpu
 from tinygen.op import op
 from tinygen.ops.elementwise import clamp, rsqrt
-from tinygen.ops.reduction import norm
+from tinygen.ops.reduction import norm, sum_to_size
 from tinygen.ops.shape import broadcast_to
 from tinygen.tensor import Tensor
 
@@ -118,6 +119,49 @@ class Statistics(NamedTuple):
     rstd: Any
 
 
+class _Kept(Statistics):
+    """Those of an array that kernels/norms.py normalised, with what else it found on the way.
+
+    Attributes:
+        form, groups: what norms calls the way in which x lies in memory, and its groups.
+        y: the result, until the forward asks for it.
+        sums: g, x, and Σ g and Σ g·(x − μ) over positions, of which all three gradients are made.
+    """
+
+    form: norms.Layout
+    groups: int | None
+    y: Any = None
+    sums: tuple = (None, None)
+
+    def gradient(self, g: Any, x: Any, weight: Any) -> Any:
+        """h(γ·g, x)."""
+        μ, _, r = (a.reshape(-1, x.shape[1]) for a in self)
+        h, *sums = norms.gradient(norms.like(x, g), x, weight, μ, r, self.groups, self.form)
+        self.sums = (g, x, *sums)
+        return h
+
+    def gradient_sums(self, g: Any, x: Any) -> tuple:
+        """Σ g and Σ g·(x − μ) over positions, (N, C) each."""
+        if self.sums[0] is not g or self.sums[1] is not x:
+            μ = self.mean.reshape(-1, x.shape[1])
+            self.sums = (g, x, *norms.gradient_sums(norms.like(x, g), x, μ, self.form))
+        return self.sums[2:]
+
+
+def _normalized(x: Any, weight: Any, bias: Any, group: Group, eps: float) -> Statistics:
+    """The statistics, and with them the result where kernels/norms.py has the case: all at once, in one pass."""
+    form, inner = norms.layout(x), tuple(range(2, x.ndim))
+    groups = group.channel_groups
+    if form is None or (groups is None and group.dims not in (inner, (0, *inner))):
+        return _statistics(x, group, eps)
+    if groups is None and group.dims == inner:
+        groups = x.shape[1]
+    y, *found = norms.normalize(x, weight, bias, groups, eps, form)
+    kept = _Kept(*(a.reshape(*a.shape, *[1] * len(inner)) for a in found))
+    kept.form, kept.groups, kept.y = form, groups, y
+    return kept
+
+
 def _statistics(x: Any, group: Group, eps: float) -> Statistics:
     """In two passes, x − μ before squaring: E[x²] − μ² would lose the variance of near-equal float32 numbers."""
     if (found := gpu.statistics(array_module(x), x, group, eps)) is not None:
@@ -139,6 +183,9 @@ def _normalize(input, weight, bias, group, statistics):
     """y = γ·x̂ + β.    ∂L/∂x = h(γ·g, x),  ∂L/∂γ = Σ g·x̂,  ∂L/∂β = Σ g. γ and β may be None."""
     if (made := gpu.normalize(array_module(input), input, weight, bias, group, statistics)) is not None:
         return made
+    if isinstance(statistics, _Kept) and statistics.y is not None:
+        y, statistics.y = statistics.y, None
+        return y
     μ, _, r = statistics
     scale = r if weight is None else r * weight
     shift = -μ * scale
@@ -156,8 +203,21 @@ def _(g, input, group, statistics):
 
 
 @_normalize.vjp("bias")
-def _(g, bias_shape):
-    return g.sum_to_size(bias_shape)
+def _(g, input, bias_shape, statistics):
+    return _bias_gradient(g, input.detach(), bias_shape, statistics)
+
+
+@op
+def _bias_gradient(g, x, shape, statistics):
+    """K = Σ g over all axes but that of the channels, in the shape of β.    ∂L/∂g = G, broadcast; x is a shortcut."""
+    if isinstance(statistics, _Kept):
+        return statistics.gradient_sums(g, x)[0].sum(axis=0).reshape(shape)
+    return sum_to_size.op.forward(g, shape)
+
+
+@_bias_gradient.vjp("g")
+def _(G, g_shape):
+    return broadcast_to(G, g_shape)
 
 
 @op
@@ -168,6 +228,8 @@ def _normalize_vjp(g, x, weight, group, statistics):
     """
     if (made := gpu.normalize_vjp(array_module(x), g, x, weight, group, statistics)) is not None:
         return made
+    if isinstance(statistics, _Kept):
+        return statistics.gradient(g, x, weight)
     μ, _, r = statistics
     mean = _mean(group, g, weight=weight)
     slope = -(r * r * r) * (_mean(group, g, x, weight=weight) - μ * mean)
@@ -203,6 +265,9 @@ def _weight_gradient(g, x, group, statistics):
     """
     if (made := gpu.weight_gradient(array_module(x), g, x, group, statistics)) is not None:
         return made
+    if isinstance(statistics, _Kept):
+        sums = statistics.gradient_sums(g, x)[1] * statistics.rstd.reshape(-1, x.shape[1])
+        return sums.sum(axis=0).reshape([-1 if d == 1 else 1 for d in range(x.ndim)])
     μ, _, r = statistics
     Σgx, Σg = _position_sums(g, x), _position_sums(g)
     per_channel = r.shape[:2]
@@ -256,8 +321,9 @@ def standardize(
         γ, β = (None if x is None else x.to(float32) for x in (weight, bias))
         y, statistics = standardize(input.to(float32), γ, β, group, eps)
         return y.to(float16), statistics
-    statistics = _statistics(input.data, group, eps)
     γ, β = (_per_channel(x, input.ndim) for x in (weight, bias))
+    raw_γ, raw_β = (None if x is None else x.data for x in (γ, β))
+    statistics = _normalized(input.data, raw_γ, raw_β, group, eps)
     return _normalize(input, γ, β, group, statistics), statistics
 
 

@@ -72,6 +72,15 @@ DECLARATIONS = [
         **KNOWN,
     ),
     declare(
+        ops._bias_gradient,
+        *[Case(real(*x), real(*x), γ, None) for x, _, γ in GROUPS],
+        linear="g",
+        value=lambda g, x, shape, statistics: g.sum(axis=tuple(d for d in range(g.ndim) if d != 1), keepdims=True),
+        constants="x shape statistics",
+        analytic=True,
+        dtypes=("float64", "float32"),
+    ),
+    declare(
         ops._rstd,
         *[Case(real(*x), group, statistics_of("input")) for x, group, _ in GROUPS],
         Case(real(3, 2), Group((1,)), statistics_of("input")),

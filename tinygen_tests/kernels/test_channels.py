@@ -42,9 +42,9 @@ def test_scaled_sum_with_scales_that_differ_from_place_to_place():
 
 
 def test_several_rows_lie_side_by_side():
-    assert channels._side_by_side(64, 32) == 8
-    assert channels._side_by_side(49, 4) == 1 and channels._side_by_side(784, 64) == 16
-    assert channels._side_by_side(1, 5000) == 1
+    assert channels.side_by_side(64, 32) == 8
+    assert channels.side_by_side(49, 4) == 1 and channels.side_by_side(784, 64) == 16
+    assert channels.side_by_side(1, 5000) == 1
 
 
 @pytest.mark.parametrize("order", [np.ascontiguousarray, channels_last, strided])

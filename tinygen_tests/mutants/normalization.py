@@ -127,4 +127,28 @@ MUTANTS = [
         "μ and σ² are taken over the batch too",
         "ops/test_normalization.py::test_instance_norm_agrees_with_pytorch",
     ),
+    Mutant(
+        "sums-of-another-gradient-are-kept",
+        "tinygen/ops/normalization.py",
+        "if self.sums[0] is not g or self.sums[1] is not x:",
+        "if self.sums[1] is not x:",
+        "the second sweep gives γ the gradient of the first",
+        "kernels/test_norms.py::test_parameters_alone_get_the_same_gradients",
+    ),
+    Mutant(
+        "large-group-norms-forget-the-slope",
+        "tinygen/kernels/norms.py",
+        "        slope = -(r[part] * r[part] * r[part]) * ",
+        "        slope = -0.5 * (r[part] * r[part] * r[part]) * ",
+        "only large arrays get a wrong gradient",
+        "kernels/test_norms.py::test_results_and_gradients_equal_the_definitions*",
+    ),
+    Mutant(
+        "large-batch-norms-square-before-they-subtract",
+        "tinygen/kernels/norms.py",
+        "    c = corner + form.sums(first - form.beside(corner)) / form.positions\n",
+        "    c = 0 * corner\n",
+        "E[x²] − μ²: near-equal numbers lose their variance",
+        "kernels/test_norms.py::test_near_equal_numbers_keep_their_variance",
+    ),
 ]

@@ -1,0 +1,259 @@
+"""Normalisation of large NumPy arrays (N, C, …), in few passes over memory.
+
+The formulas are those of :mod:`tinygen.ops.normalization`, whose readable ops define what these functions compute.
+A group is either in one example, as in group_norm (then a block of examples is read once: its sums, its result and all
+steps between stay in the processor's cache), or a channel over all examples, as in batch_norm (then all sums come
+first, and the array is read a second time).
+
+An array is looked at as its memory lies, (N, P, C) with channels last or (N, C, P), P positions. Sums over positions
+are products with a vector of ones, which BLAS computes several times faster than ``numpy.sum`` over a middle axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygen.kernels.arrays import empty_like
+from tinygen.kernels.blocks import examples_in_blocks
+from tinygen.kernels.channels import positions_last, rows, side_by_side
+from tinygen.kernels.threads import scratch
+
+_SMALL = 1 << 15  # bytes of an array for which the definition is as quick
+
+
+class Layout(NamedTuple):
+    """How an array (N, C, …) lies in memory.
+
+    Attributes:
+        last: whether channels come last.
+        examples, channels, positions: N, C and P.
+        wide: K, how many rows of channels lie side by side in an inner loop (see kernels/channels.py); 1 if not last.
+    """
+
+    last: bool
+    examples: int
+    channels: int
+    positions: int
+    wide: int
+
+    def view(self, x: np.ndarray) -> np.ndarray:
+        """(N, P/K, K·C), or (N, C, P)."""
+        if self.last:
+            found = rows(x)
+            assert found is not None
+            return found.reshape(len(x), self.positions // self.wide, self.wide * self.channels)
+        return x.reshape(len(x), self.channels, self.positions)
+
+    def sums(self, x: np.ndarray) -> np.ndarray:
+        """Σ over positions of an array that looks as :meth:`view` says: → (n, C)."""
+        n = len(x)
+        if self.last:
+            wide = np.matmul(_ones(1, self.positions // self.wide, x.dtype), x)
+            return wide[:, 0] if self.wide == 1 else wide.reshape(n, self.wide, self.channels).sum(axis=1)
+        return np.matmul(x.reshape(n * self.channels, self.positions), _ones(self.positions, 1, x.dtype)).reshape(n, -1)
+
+    def beside(self, s: np.ndarray) -> np.ndarray:
+        """One number for each channel, (n, C), in a shape that broadcasts against :meth:`view`."""
+        if not self.last:
+            return s[:, :, None]
+        if self.wide == 1:
+            return s[:, None]
+        repeated = np.empty((len(s), self.wide, self.channels), s.dtype)
+        repeated[...] = s[:, None]
+        return repeated.reshape(len(s), 1, -1)
+
+
+@lru_cache(64)
+def _ones(m: int, n: int, dtype: np.dtype) -> np.ndarray:
+    ones = np.ones((m, n), dtype)
+    ones.flags.writeable = False
+    return ones
+
+
+def layout(x: Any) -> Layout | None:
+    """How x lies in memory, or None where it is small, empty, neither of both, or not NumPy's."""
+    if type(x) is not np.ndarray or x.nbytes < _SMALL or x.ndim < 3 or x.dtype.char not in "fd":
+        return None
+    n, c = x.shape[:2]
+    p = math.prod(x.shape[2:])
+    if rows(x) is not None:
+        return Layout(True, n, c, p, side_by_side(p, c))
+    return Layout(False, n, c, p, 1) if positions_last(x) else None
+
+
+def like(x: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """a as it is, or copied where it does not lie in memory as x does."""
+    if (rows(x) is None) == (rows(a) is None) and positions_last(x) == positions_last(a):
+        return a
+    copy = empty_like(x)
+    copy[...] = a
+    return copy
+
+
+def _group_means(sums: np.ndarray, groups: int, count: int) -> np.ndarray:
+    """Means of groups of channels from sums (n, C), repeated for each channel of the group."""
+    n, c = sums.shape
+    if groups == c:
+        return sums / count
+    split = sums.reshape(n, groups, c // groups).sum(axis=2, keepdims=True) / (count * (c // groups))
+    means = np.empty((n, groups, c // groups), sums.dtype)
+    means[...] = split
+    return means.reshape(n, c)
+
+
+Normalized = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def normalize(
+    x: np.ndarray, γ: np.ndarray | None, β: np.ndarray | None, groups: int | None, eps: float, form: Layout
+) -> Normalized:
+    """y = γ·x̂ + β, and μ, σ² and r = 1/√(σ² + ε).
+
+    Shapes: x (N, C, …); γ, β of C numbers → y as x; the others (N, C), or (1, C) for groups that span examples.
+
+    Args:
+        groups: of channels in one example; None where a group is a channel of all examples.
+        form: how x lies.
+    """
+    γ, β = (None if a is None else a.reshape(1, -1) for a in (γ, β))
+    y = empty_like(x)
+    if groups is None:
+        return _normalize_across(x, γ, β, eps, form, y)
+    n, c, p = form.examples, form.channels, form.positions
+    means, variances, scales = (np.empty((n, c), x.dtype) for _ in range(3))
+    from_, to = form.view(x), form.view(y)
+    shift = None if β is None else form.beside(β)
+
+    def block(part: slice) -> None:
+        x, y = from_[part], to[part]
+        means[part] = μ = _group_means(form.sums(x), groups, p)
+        np.subtract(x, form.beside(μ), out=y)
+        squares = scratch("normalize", y.shape, y.dtype)
+        np.multiply(y, y, out=squares)
+        variances[part] = var = _group_means(form.sums(squares), groups, p)
+        scales[part] = r = 1 / np.sqrt(var + eps)
+        y *= form.beside(r if γ is None else r * γ)
+        if shift is not None:
+            y += shift
+
+    examples_in_blocks(block, n, x.nbytes)
+    return y, means, variances, scales
+
+
+def _normalize_across(
+    x: np.ndarray, γ: np.ndarray | None, β: np.ndarray | None, eps: float, form: Layout, y: np.ndarray
+) -> Normalized:
+    """The same with one group for each channel.
+
+    With t = x − c, where c is about the mean, μ = c + Mt and σ² = M t² − (Mt)²: one pass, and nothing is lost, because
+    c is the mean of the first example, which differs from μ by no more than σ√N.
+    """
+    from_, to = form.view(x), form.view(y)
+    first = from_[:1]
+    corner = np.ascontiguousarray(x[:1].reshape(1, form.channels, form.positions)[:, :, 0])
+    # From the first number on: the mean of equal numbers is then exactly these.
+    c = corner + form.sums(first - form.beside(corner)) / form.positions
+    centre = form.beside(c)
+
+    def sums(part: slice) -> tuple[np.ndarray, np.ndarray]:
+        t = scratch("normalize", from_[part].shape, x.dtype)
+        np.subtract(from_[part], centre, out=t)
+        Σt = form.sums(t)
+        np.multiply(t, t, out=t)
+        return Σt, form.sums(t)
+
+    Σt, Σtt = _all_sums(sums, form, x.nbytes)
+    count = form.examples * form.positions
+    mean = Σt / count
+    μ = (c + mean).astype(x.dtype)
+    var = np.maximum(Σtt / count - mean * mean, 0).astype(x.dtype)
+    r = 1 / np.sqrt(var + eps)
+    scale = r if γ is None else r * γ
+    shift = form.beside(-μ * scale if β is None else β - μ * scale)
+    scale = form.beside(scale)
+
+    def block(part: slice) -> None:
+        np.multiply(from_[part], scale, out=to[part])
+        to[part] += shift
+
+    examples_in_blocks(block, form.examples, x.nbytes)
+    return y, μ, var, r
+
+
+def _all_sums(sums: Callable, form: Layout, nbytes: int) -> list[np.ndarray]:
+    """Two sums (n, C) of each block of examples, added up in float64 over all examples: (1, C) each."""
+    each = [np.empty((form.examples, form.channels)) for _ in range(2)]
+
+    def block(part: slice) -> None:
+        for all_, found in zip(each, sums(part), strict=True):
+            all_[part] = found
+
+    examples_in_blocks(block, form.examples, nbytes)
+    return [a.sum(axis=0, keepdims=True) for a in each]
+
+
+def gradient_sums(g: np.ndarray, x: np.ndarray, μ: np.ndarray, form: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Σ g and Σ g·(x − μ) over positions, (N, C) each; μ (N, C) or (1, C)."""
+    Σg, Σgd = (np.empty((form.examples, form.channels), x.dtype) for _ in range(2))
+    from_g, from_x = form.view(g), form.view(x)
+
+    def block(part: slice) -> None:
+        Σg[part] = form.sums(from_g[part])
+        product = scratch("normalize", from_g[part].shape, x.dtype)
+        np.multiply(from_g[part], from_x[part], out=product)
+        np.subtract(form.sums(product), μ[part if len(μ) > 1 else slice(1)] * Σg[part], out=Σgd[part])
+
+    examples_in_blocks(block, form.examples, g.nbytes)
+    return Σg, Σgd
+
+
+def gradient(
+    g: np.ndarray, x: np.ndarray, γ: np.ndarray | None, μ: np.ndarray, r: np.ndarray, groups: int | None, form: Layout
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """h(γ·g, x) = r(γ·g − M(γ·g) − x̂·M(x̂·γ·g)), and the sums Σ g and Σ g·(x − μ) over positions.
+
+    Shapes: g, x (N, C, …); γ of C numbers; μ, r as :func:`normalize` returns them → h as x; (N, C) twice.
+    """
+    γ = None if γ is None else γ.reshape(1, -1)
+    h = empty_like(x)
+    from_g, from_x, to = form.view(g), form.view(x), form.view(h)
+    steep = r if γ is None else r * γ
+
+    def write(part: slice, mean: np.ndarray, slope: np.ndarray, steep: np.ndarray, μ: np.ndarray, r: Any) -> None:
+        to_ = to[part]
+        np.multiply(from_x[part], form.beside(slope), out=to_)
+        product = scratch("normalize", to_.shape, to_.dtype)
+        np.multiply(from_g[part], form.beside(steep), out=product)
+        to_ += product
+        to_ += form.beside(-μ * slope - r * mean)
+
+    if groups is None:
+        Σg, Σgd = gradient_sums(g, x, μ, form)
+        count = form.examples * form.positions
+        mean, slope = (s.sum(axis=0, keepdims=True, dtype=np.float64).astype(x.dtype) / count for s in (Σg, Σgd))
+        if γ is not None:
+            mean, slope = mean * γ, slope * γ
+        slope = -(r * r * r) * slope
+        examples_in_blocks(lambda part: write(part, mean, slope, steep, μ, r), form.examples, g.nbytes)
+        return h, Σg, Σgd
+    Σg, Σgd = (np.empty((form.examples, form.channels), x.dtype) for _ in range(2))
+
+    def block(part: slice) -> None:
+        product = scratch("normalize", to[part].shape, x.dtype)
+        np.multiply(from_g[part], from_x[part], out=product)
+        A = form.sums(from_g[part])
+        B = form.sums(product) - μ[part] * A
+        Σg[part], Σgd[part] = A, B
+        if γ is not None:
+            A, B = A * γ, B * γ
+        mean = _group_means(A, groups, form.positions)
+        slope = -(r[part] * r[part] * r[part]) * _group_means(B, groups, form.positions)
+        write(part, mean, slope, steep[part], μ[part], r[part])
+
+    examples_in_blocks(block, form.examples, g.nbytes)
+    return h, Σg, Σgd
