@@ -4,6 +4,7 @@ The cases are in tinygen_tests/cases, a file for each of tinygen/ops. ``pytest -
 same way where a GPU's arrays would be. An op without cases, or an argument without a rule, fails here by its name.
 """
 
+import gc
 import importlib
 import pkgutil
 
@@ -11,6 +12,7 @@ import pytest
 
 import tinygen.ops
 from tinygen.op import registry
+from tinygen.tensor import Node, Tensor
 from tinygen.testing import Case, check_op, checks, declare, real
 from tinygen_tests.cases import DECLARATIONS, FAMILIES
 from tinygen_tests.judge import unseen
@@ -27,6 +29,26 @@ def full_name(declaration):
 
 def identify(check):
     return f"{full_name(check.of).removeprefix('tinygen.ops.').rpartition('.')[0]}.{check}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_to_the_collector():
+    """Results, graphs and gradients of every op die by themselves: the collector is off, and finds none at the end."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    before = gc.get_debug()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield
+        gc.collect()
+        lost = [thing for thing in gc.garbage if isinstance(thing, (Tensor, Node))]
+    finally:
+        gc.set_debug(before)
+        gc.garbage.clear()
+        gc.enable()
+        gc.unfreeze()
+    assert lost == [], f"in cycles: {lost[:20]}"
 
 
 @pytest.mark.parametrize("name", OPS)
