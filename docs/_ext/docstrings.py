@@ -136,7 +136,7 @@ def formula(doc: Docstring) -> list[str]:
         for part in re.split(r"\s{3,}", " ".join(block.lines)):
             for sentence in _sentences(part):
                 bare = re.sub(r"``.*?``|:\w+:`[^`]*`", "x", sentence)
-                if _RELATION.search(bare) and not _DERIVATIVE.match(sentence):
+                if _RELATION.search(bare) and not _DERIVATIVE.match(sentence) and "∂L/∂" not in sentence:
                     return [sentence]
     return []
 

@@ -21,7 +21,7 @@ from located import locate
 from source_pages import link, note_path
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
-from symbols import Symbol, Test, cases_of, groups, methods, public, symbol_at, test_of
+from symbols import CHAPTERS, Symbol, Test, cases_of, groups, methods, public, symbol_at, test_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Formulas(SphinxDirective):
         for title, symbols in groups().items():
             section = nodes.section(ids=[nodes.make_id(title)], names=[nodes.fully_normalize_name(title)])
             section += nodes.title("", title)
-            table = formula_table()
+            table = formula_table(group=title)
             rows = [s for symbol in symbols for s in rows_of(symbol)]
             for symbol in rows:
                 self._note(symbol)
@@ -104,7 +104,8 @@ def breakable(name: str) -> str:
 
 def _symbol_link(app: Any, docname: str, symbol: Symbol) -> nodes.Node:
     short = symbol.name.removeprefix("tinygen.").replace("nn.functional.", "F.")
-    code = nodes.literal("", short if symbol.name in public() or symbol.kind == "method" else symbol.short)
+    known = symbol.name in public() or symbol.kind == "method"
+    code = nodes.literal("", re.sub(r"(?<=\.)", "\u200b", short) if known else breakable(symbol.short))
     entry = app.env.domains["py"].objects.get(symbol.name)
     if entry is None:
         return code
@@ -125,7 +126,7 @@ def chapters(env: Any) -> dict[str, list[str]]:
     return shown
 
 
-def _row(app: Any, docname: str, symbol: Symbol, shown: dict[str, list[str]]) -> nodes.row:
+def _row(app: Any, docname: str, symbol: Symbol, shown: dict[str, list[str]], about: str | None) -> nodes.row:
     row = nodes.row()
     entry = nodes.entry(classes=["f"])
     entry += nodes.line_block("", *(nodes.line("", line) for line in plain(symbol)), classes=["formula"])
@@ -142,7 +143,7 @@ def _row(app: Any, docname: str, symbol: Symbol, shown: dict[str, list[str]]) ->
         tests += [nodes.Text(", " if test else ""), _test(app, docname, "test_every_op", *cases)]
     _cell(row, *tests, classes=("t",))
     where: list[nodes.Node] = []
-    for chapter in shown.get(symbol.defined, []):
+    for chapter in shown.get(symbol.defined) or ([about] if about else []):
         title = app.env.titles[chapter].astext()
         uri = app.builder.get_relative_uri(docname, chapter)
         where += [nodes.Text(", ")] if where else []
@@ -163,7 +164,11 @@ def _test(app: Any, docname: str, name: str, path: str, line: int) -> nodes.refe
 def _fill(app: Any, doctree: nodes.document, docname: str) -> None:
     shown = chapters(app.env)
     for node in list(doctree.findall(formula_table)):
-        rows = [_row(app, docname, Symbol(*row), shown) for row in node["rows"]]
+        about = f"math/{CHAPTERS[node['group']]}" if node["group"] in CHAPTERS else None
+        if about is not None and about not in app.env.all_docs:
+            logger.warning("formulas: %s has the chapter %s, which is not there", node["group"], about)
+            about = None
+        rows = [_row(app, docname, Symbol(*row), shown, about) for row in node["rows"]]
         node.replace_self(_table(["Formula", "Symbol", "Line", "Test", "Chapter"], rows))
 
 

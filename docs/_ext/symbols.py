@@ -221,6 +221,26 @@ GROUPS = {
     "Other operations": "ops",
 }
 
+# The chapter of docs/math that is about a group; a symbol that a chapter shows has that chapter.
+CHAPTERS = {
+    "Elementwise": "chain_rule",
+    "Activations": "weighted_sum",
+    "Softmax and attention": "softmax",
+    "Matrix products and linear layers": "matrix_product",
+    "Convolution": "convolution",
+    "Pooling": "pooling",
+    "Normalisation": "normalization",
+    "Losses": "softmax",
+    "Losses of GANs": "gan",
+    "Optimisers": "adam",
+    "Distributions": "vae",
+    "Autoencoders": "autoencoder",
+    "Variational autoencoders": "vae",
+    "GANs": "gan",
+    "Samplers of diffusion models": "ddpm",
+    "Diffusion": "ddpm",
+}
+
 # What stands in these files and computes nothing that a formula could say.
 NO_FORMULA = {
     "tinygen.nn.containers.ModuleDict": "a container",
@@ -323,6 +343,11 @@ def _mirror(defined: str) -> str:
     return "/".join(filter(None, ["tinygen_tests", folder, f"test_{file}"]))
 
 
+# Tests that compare with something that knows better, and tests of messages.
+_JUDGED = re.compile(r"_(agrees?|pytorchs?|formula|definition|closed_form|algorithm)_")
+_REFUSED = re.compile(r"_(refuse[sd]?|errors?|mistakes?|named|messages?)_")
+
+
 def _words(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip("_")).lower()
 
@@ -355,7 +380,8 @@ def _test_of(symbol: Symbol) -> Test | None:
             continue
         title = f"_{test.name}_"
         score = 8 * (test.path == mirror) + 2 * test.path.startswith(folder) + 3 * direct + 1
-        score += 6 * (direct and any(f"_{_words(name)}_" in title for name in names)) + 4 * ("_agree" in title)
+        score += 6 * (direct and any(f"_{_words(name)}_" in title for name in names))
+        score += 5 * bool(_JUDGED.search(title)) - 6 * bool(_REFUSED.search(title))
         if score > best[0]:
             best = (score, test)
     return best[1]

@@ -13,7 +13,7 @@ Lengths = int | Sequence[int]
 
 
 class MaxPool2d(Module):
-    """y = the maximum of every window of x. See ``F.max_pool2d``.
+    """y[i, j] = max over k, l of x[s·i + d·k − p, s·j + d·l − p]: the maximum of every window. See ``F.max_pool2d``.
 
     Shapes: (N, C, H, W) → (N, C, Ho, Wo), or both without N; Ho = ⌊(H + 2p − d(k − 1) − 1)/s⌋ + 1, or ⌈…⌉ for
     ceil_mode.
@@ -64,7 +64,7 @@ class MaxPool2d(Module):
 
 
 class AvgPool2d(Module):
-    """y = the mean of every window of x. See ``F.avg_pool2d``.
+    """y[i, j] = mean over k, l of x[s·i + k − p, s·j + l − p]: the mean of every window. See ``F.avg_pool2d``.
 
     Shapes: (N, C, H, W) → (N, C, Ho, Wo), or both without N; Ho = ⌊(H + 2p − k)/s⌋ + 1, or ⌈…⌉ for ceil_mode.
 

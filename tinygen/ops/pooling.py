@@ -437,7 +437,7 @@ def _adapt(input: Tensor, dim: int, out: int) -> Tensor:
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: int | None | Sequence[int | None]) -> Tensor:
-    """Means over as many bins as asked for: place o of m averages the rows ⌊o·H/m⌋ … ⌈(o + 1)·H/m⌉ − 1.
+    """y[o] = mean of x[⌊o·H/m⌋ … ⌈(o + 1)·H/m⌉ − 1]: means over as many bins m of rows as asked for.
 
     Likewise the columns. Neighbouring bins share a row where m does not divide H. ∂L/∂x = g/(the number of places in
     the bin), summed over the bins that hold the place.
