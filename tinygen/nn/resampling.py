@@ -10,7 +10,7 @@ from tinygen.tensor import Tensor
 
 
 class Upsample(Module):
-    """y = x at another resolution. See ``F.interpolate``.
+    """y_o = x[⌊o·n/m⌋], or x at (o + ½)·n/m − ½: the picture at another resolution. See ``F.interpolate``.
 
     Shapes: (N, C, H, W) → (N, C, H', W').
 
