@@ -64,8 +64,8 @@ MUTANTS = [
         "tinygen/viz/matrices.py",
         "round(float(value), 2)",
         "round(float(value), 1)",
-        "0.25 is written as 0.2",
-        "viz/test_matrices.py::test_every_number_stands_in_its_cell_and_the_signs_between",
+        "0.26 is written as 0.3",
+        "viz/test_matrices.py::test_numbers_have_two_digits_and_no_minus_before_zero",
     ),
     Mutant(
         "the-legend-tells-the-first-height",

@@ -41,6 +41,11 @@ def test_every_number_stands_in_its_cell_and_the_signs_between(figures):
     assert y["1.5"] < y["0.25"] < y["−2"], "rows go down, as they are read"
 
 
+def test_numbers_have_two_digits_and_no_minus_before_zero(figures):
+    viz.save_matrices("a.png", {"A": [[0.256, -0.001, 1.0], [-1.5, 2.0, 7.25]]})
+    assert [text for text, _, _ in cells(figures[0])[0]] == ["0.26", "0", "1", "−1.5", "2", "7.25", "A"]
+
+
 def test_the_kth_frame_of_every_matrix_has_the_kth_colour_and_its_place(figures):
     marks = {"A": [(0, 0, 1, 3), (1, 1, 1, 1)], "B": [(0, 1, 3, 1)]}
     viz.save_matrices("a.png", {"A": A, "B": B}, marks=marks)
