@@ -136,13 +136,13 @@ def formula(doc: Docstring) -> list[str]:
         for part in re.split(r"\s{3,}", " ".join(block.lines)):
             for sentence in _sentences(part):
                 bare = re.sub(r"``.*?``|:\w+:`[^`]*`", "x", sentence)
-                if _RELATION.search(bare) and not _DERIVATIVE.match(sentence) and "∂L/∂" not in sentence:
+                if _RELATION.search(bare.partition("∂L/∂")[0]) and not _DERIVATIVE.match(sentence):
                     return [sentence]
     return []
 
 
 def _sentences(text: str) -> list[str]:
-    return [s.strip() for s in re.split(r"(?<=[^.…\s]\.)\s+(?=[A-Z“(])", text) if s.strip()]
+    return [s.strip() for s in re.split(r"(?<=[^.…\s]\.)\s+(?=[A-Z“(∂])", text) if s.strip()]
 
 
 def _trimmed(lines: list[str], most: int = 6) -> list[str]:

@@ -80,6 +80,9 @@ _FILTER = """
 """
 
 
+WIDTHS = (34, 15, 16, 22, 13)  # of the index' columns, in percent
+
+
 def _cell(row: nodes.row, *children: nodes.Node, classes: tuple[str, ...] = ()) -> None:
     entry = nodes.entry(classes=list(classes))
     entry += nodes.paragraph("", "", *children)
@@ -88,13 +91,14 @@ def _cell(row: nodes.row, *children: nodes.Node, classes: tuple[str, ...] = ()) 
 
 def _table(heads: list[str], rows: list[nodes.row]) -> nodes.table:
     group = nodes.tgroup(cols=len(heads))
-    group += [nodes.colspec(colwidth=1) for _ in heads]
+    group += [nodes.colspec(colwidth=width) for width in (WIDTHS if len(heads) == len(WIDTHS) else [1] * len(heads))]
     head = nodes.row()
     for text in heads:
         _cell(head, nodes.Text(text))
     group += nodes.thead("", head)
     group += nodes.tbody("", *rows)
-    return nodes.table("", group, classes=["formulas"])
+    given = ["colwidths-given"] if len(heads) == len(WIDTHS) else []
+    return nodes.table("", group, classes=["formulas", *given])
 
 
 def breakable(name: str) -> str:
@@ -140,7 +144,7 @@ def _row(app: Any, docname: str, symbol: Symbol, shown: dict[str, list[str]], ab
     if test:
         tests.append(_test(app, docname, test.name, test.path, test.line))
     if cases:
-        tests += [nodes.Text(", " if test else ""), _test(app, docname, "test_every_op", *cases)]
+        tests += [nodes.Text(", " if test else ""), _test(app, docname, "cases", *cases)]
     _cell(row, *tests, classes=("t",))
     where: list[nodes.Node] = []
     for chapter in shown.get(symbol.defined) or ([about] if about else []):

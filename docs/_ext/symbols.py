@@ -223,7 +223,6 @@ GROUPS = {
 
 # The chapter of docs/math that is about a group; a symbol that a chapter shows has that chapter.
 CHAPTERS = {
-    "Elementwise": "chain_rule",
     "Activations": "weighted_sum",
     "Softmax and attention": "softmax",
     "Matrix products and linear layers": "matrix_product",
