@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -31,6 +32,9 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="of every library (default 2)")
     parser.add_argument("--repeats", type=int, default=7, help="turns of every library at every row (default 7)")
     parser.add_argument("--quick", action="store_true", help="small: to see that it runs; the figures say little")
+    parser.add_argument(
+        "--thorough", action="store_true", help="all libraries in growth, threads and memory too, not PyTorch alone"
+    )
     parser.add_argument("--device", choices=list(device.DEVICES), default="cpu", help="where (default cpu)")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder of report, figures and plots")
     parser.add_argument(
@@ -102,10 +106,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     place = device.DEVICES[args.device]()
     place.start()
     found, why_not = peers.load(args.peers)
-    setting = Setting(found, why_not, place, args.threads, args.repeats, args.quick)
+    setting = Setting(found, why_not, place, args.threads, args.repeats, args.quick, args.thorough)
     about = {"date": date.today().isoformat(), "device": place.name}
     about |= peers.machine(list(found)) | {"threads": str(args.threads), "turns": str(args.repeats)}
     about |= {"command": " ".join(["python -m benchmarks", *args.parts, *(["--quick"] if args.quick else [])])}
+    if hasattr(os, "getloadavg"):
+        about["load before"] = f"{os.getloadavg()[0]:.1f}"
+        if os.getloadavg()[0] > 0.5:
+            print("other programs are running: the figures will not be those of a machine of one's own", file=sys.stderr)
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     for name, why in why_not.items():
         print(f"{name}: {why}")

@@ -51,7 +51,7 @@ def memory(setting: Setting) -> Iterator[Row]:
         return
     for family in nets.FAMILIES:
         row = Row(family)
-        for library in (name for name, peer in setting.peers.items() if peer.quick):
+        for library in setting.quick_peers:
             command = [sys.executable, "-c", _MEMORY, library, family]
             command += [str(setting.batch), str(setting.threads), setting.device.name]
             try:
@@ -98,9 +98,8 @@ def threads(setting: Setting) -> Iterator[Row]:
         count *= 2
     for count in [*counts, setting.threads]:
         with tempfile.TemporaryDirectory() as folder:
-            quick = [name for name, peer in setting.peers.items() if peer.quick]
             command = [sys.executable, "-m", "benchmarks", "steps", "--threads", str(count), "--out", folder]
-            command += ["--peers", ",".join(quick), "--repeats", str(min(5, setting.turns))]
+            command += ["--peers", ",".join(setting.quick_peers), "--repeats", str(min(5, setting.turns))]
             command += ["--device", setting.device.name, "--plots", "no", *(["--quick"] if setting.quick else [])]
             subprocess.run(command, check=True, capture_output=True, text=True)
             results = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))

@@ -23,6 +23,7 @@ class Setting:
         threads: of every library.
         turns: of every library at every row.
         quick: smaller works and fewer rows, to see that all of it runs.
+        thorough: all libraries take part in everything.
     """
 
     peers: dict[str, Peer]
@@ -31,9 +32,15 @@ class Setting:
     threads: int = 2
     turns: int = 7
     quick: bool = False
+    thorough: bool = False
 
     def __post_init__(self) -> None:
         self.enter = libraries.entering(self.peers, self.threads)
+
+    @property
+    def quick_peers(self) -> list[str]:
+        """Those that take part in growth, threads and memory."""
+        return [name for name, peer in self.peers.items() if peer.quick or self.thorough]
 
     @property
     def batch(self) -> int:
@@ -55,7 +62,7 @@ class Setting:
         """
         works, why_not = {}, {}
         for library, peer in self.peers.items():
-            if only_quick and not peer.quick:
+            if only_quick and library not in self.quick_peers:
                 continue
             self.enter(library)
             try:

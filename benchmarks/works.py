@@ -29,7 +29,7 @@ def step(
     flops, moved = costs.training_step(family, weights, len(x), size)
 
     def make(peer: Peer) -> Work:
-        if not peer.quick and not peer.settling and len(x) > TRIAL:  # (what compiles is not slow for long)
+        if not peer.quick and not peer.compiles and len(x) > TRIAL:
             trial = peer.train(family, weights, x[:TRIAL])
             seconds, _ = setting.device.time(trial, 1)
             if seconds > PATIENCE * TRIAL / len(x):

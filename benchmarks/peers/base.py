@@ -35,7 +35,8 @@ class Peer:
         name: as in ``--peers``.
         package: what pip installs.
         blas: it computes with NumPy's matrix products, so NumPy's threads are its threads.
-        quick: fast enough to take part in every row of the growth tables.
+        quick: takes part in growth, threads and memory too, which would take the others a quarter of an hour.
+        compiles: its first call takes seconds or minutes, the others do not.
         settling: executions before it runs at its speed, besides the two of every measurement.
     """
 
@@ -43,6 +44,7 @@ class Peer:
     package = ""
     blas = True
     quick = False
+    compiles = False
     settling = 0
 
     def train(self, family: str, weights: Arrays, x: np.ndarray) -> Callable[..., Any]:

@@ -123,7 +123,7 @@ class Jax(Peer):
 
     name = package = "jax"
     blas = False
-    quick = True
+    compiles = True
 
     def train(self, family: str, weights: Arrays, x: np.ndarray) -> Callable[..., Any]:
         """See Peer."""

@@ -63,6 +63,7 @@ class Tinygrad(Peer):
 
     name = package = "tinygrad"
     blas = False
+    compiles = True
     settling = 3  # TinyJit runs, then records, then replays
 
     def train(self, family: str, weights: Arrays, x: np.ndarray) -> Callable[..., Any]:

@@ -61,13 +61,11 @@ def test_three_training_steps_from_the_same_weights_have_the_same_losses(library
         with pytest.raises(NotPossible):
             peer.train(family, weights, x)
         return
-    losses = {}
-    for library_ in (OURS, peer):
-        step = library_.train(family, weights, x)
-        losses[library_.name] = [float(numpy(step(*arrays))) for arrays in given]
-    assert losses[name] == pytest.approx(losses["tinygen"], rel=2e-4)
-    assert len(set(np.round(losses[name], 6))) == 3, "nothing was learnt"
-    assert np.isfinite(float(numpy(peer.train(family, weights, x)()))), "with noise of its own"
+    ours, theirs = (p.train(family, weights, x) for p in (OURS, peer))
+    expected, found = ([float(numpy(step(*arrays))) for arrays in given] for step in (ours, theirs))
+    assert found == pytest.approx(expected, rel=2e-4)
+    assert len(set(np.round(found, 6))) == 3, "nothing was learnt"
+    assert np.isfinite(float(numpy(theirs()))), "with noise of its own"
 
 
 @pytest.mark.parametrize("family", [family for family in nets.FAMILIES if family != "dense autoencoder"])
