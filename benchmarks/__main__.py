@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if hasattr(os, "getloadavg"):
         about["load before"] = f"{os.getloadavg()[0]:.1f}"
         if os.getloadavg()[0] > 0.5:
-            print("other programs are running: the figures will not be those of a machine of one's own", file=sys.stderr)
+            print("other programs run: the figures are not those of a machine of one's own", file=sys.stderr)
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     for name, why in why_not.items():
         print(f"{name}: {why}")
