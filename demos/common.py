@@ -153,7 +153,8 @@ def load_data(args: argparse.Namespace) -> tuple[data.Dataset, data.Dataset]:
     try:
         train, test = _read(args)
     except (data.DataFileError, ModuleNotFoundError) as error:
-        raise UserError(f"--data {args.data}: {error}") from error
+        text = str(error).replace("pass download=True to fetch it", "leave out --data-dir to have it fetched")
+        raise UserError(f"--data {args.data}: {text}") from error
     if args.batch_size > len(train):
         raise UserError(f"--batch-size {args.batch_size}: there are only {len(train):,} examples to train on")
     args.about_data = f"{train.name}: {len(train):,} examples to train on, {len(test):,} held out"
