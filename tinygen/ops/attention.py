@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from tinygen.backend import array_module
+from tinygen.kernels import attention as kernel
+from tinygen.op import op
 from tinygen.ops.dropout import dropout
 from tinygen.ops.elementwise import where
 from tinygen.ops.matmul import matmul
 from tinygen.ops.shape import matrix_transpose
-from tinygen.ops.softmax import safe_softmax
+from tinygen.ops.softmax import safe_softmax, softmax
 from tinygen.random import Generator
-from tinygen.tensor import Tensor, wrap
+from tinygen.tensor import Tensor, recording, wrap
 
 
 def scaled_dot_product_attention(
@@ -58,6 +61,8 @@ def scaled_dot_product_attention(
         raise ValueError(f"{who}: attn_mask and is_causal=True exclude each other; put the triangle into the mask")
     L, S = query.shape[-2], key.shape[-2]
     s = scale if scale is not None else 1 / math.sqrt(query.shape[-1])
+    if attn_mask is None and not is_causal and dropout_p == 0 and kernel.fits(query.data, key.data, value.data):
+        return _attention(query, key, value, float(s))
     scores = matmul(query * s, matrix_transpose(key))
     if is_causal:
         xp = array_module(query.data)
@@ -72,6 +77,60 @@ def scaled_dot_product_attention(
         scores = where(attn_mask, scores, -math.inf) if attn_mask.dtype.kind == "b" else scores + attn_mask
     A = safe_softmax(scores, -1)
     return matmul(dropout(A, dropout_p, rng=rng), value)
+
+
+class _Gradients:
+    """∂L/∂Q, ∂L/∂K and ∂L/∂V, computed together when the first is asked for; each is handed out once."""
+
+    def __init__(self, saved: kernel.Saved) -> None:
+        self.saved = saved
+        self.g: Any = None
+        self.found: dict[int, Any] = {}
+
+    def __call__(self, which: int, g: Any, y: Any, q: Any, k: Any, v: Any, s: float) -> Any:
+        if self.g is not g or which not in self.found:
+            self.g, self.found = g, dict(enumerate(kernel.gradients(g, y, q, k, v, s, self.saved)))
+        return self.found.pop(which)
+
+
+@op(aux=True)
+def _attention(query, key, value, scale):
+    """Y = softmax(s·Q Kᵀ) V, without storing the scores (kernels/attention.py). See scaled_dot_product_attention."""
+    if kernel.fits(query, key, value):
+        y, saved = kernel.attention(query, key, value, scale)
+        return y, _Gradients(saved)
+    S = scale * query @ key.swapaxes(-1, -2)
+    E = array_module(S).exp(S - S.real.max(axis=-1, keepdims=True))
+    return E @ value / E.sum(axis=-1, keepdims=True), None
+
+
+def _together(which: int, g: Tensor, y: Any, query: Any, key: Any, value: Any, scale: float, aux: Any) -> Tensor:
+    """One of the gradients; by the formulas of scaled_dot_product_attention where it is to be differentiated again."""
+    if aux is not None and not recording.get():
+        q, k, v = (a.data if isinstance(a, Tensor) else a for a in (query, key, value))
+        return wrap(aux(which, g.data, y.data, q, k, v, scale))
+    query, key, value = (a if isinstance(a, Tensor) else wrap(a) for a in (query, key, value))
+    A = softmax(matmul(query * scale, matrix_transpose(key)), -1)
+    if which == 2:
+        return matmul(matrix_transpose(A), g)
+    dS = matmul(g, matrix_transpose(value))
+    dS = A * (dS - (A * dS).sum(-1, keepdim=True))
+    return matmul(dS, key) * scale if which == 0 else matmul(matrix_transpose(dS), query) * scale
+
+
+@_attention.vjp("query")
+def _(g, y, query, key, value, scale, aux):
+    return _together(0, g, y, query, key, value, scale, aux)
+
+
+@_attention.vjp("key")
+def _(g, y, query, key, value, scale, aux):
+    return _together(1, g, y, query, key, value, scale, aux)
+
+
+@_attention.vjp("value")
+def _(g, y, query, key, value, scale, aux):
+    return _together(2, g, y, query, key, value, scale, aux)
 
 
 def _check(who: str, query: Tensor, key: Tensor, value: Tensor) -> None:

@@ -5,6 +5,7 @@ An op without cases here fails tinygen_tests/test_every_op.py, which names it.
 
 from tinygen_tests.cases import (
     activations,
+    attention,
     axis_windows,
     collective,
     convolution,
@@ -32,6 +33,7 @@ FAMILIES = (
     indexing,
     matmul,
     softmax,
+    attention,
     linear,
     unfold,
     convolution,

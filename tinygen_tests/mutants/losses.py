@@ -166,4 +166,28 @@ MUTANTS = [
         "masks for each head are read in another order",
         "nn/test_layers.py::test_attention",
     ),
+    Mutant(
+        "large-attention-forgets-the-shift",
+        "tinygen/kernels/attention.py",
+        "        if saved.shift[part].any():\n            E -= saved.shift[part]\n",
+        "",
+        "the backward of large scores overflows",
+        "kernels/test_attention.py::test_equals_the_definition*",
+    ),
+    Mutant(
+        "large-attention-forgets-the-rows-sum",
+        "tinygen/kernels/attention.py",
+        "        np.negative(G[..., e], out=G[..., e])\n",
+        "        G[..., e] = 0\n",
+        "∂L/∂S = A·(G Vᵀ)",
+        "kernels/test_attention.py::test_equals_the_definition*",
+    ),
+    Mutant(
+        "attentions-gradient-of-another-cotangent",
+        "tinygen/ops/attention.py",
+        "if self.g is not g or which not in self.found:",
+        "if which not in self.found:",
+        "a second sweep with retain_graph returns what the first left over",
+        "kernels/test_attention.py::test_what_is_left_of_one_sweep_is_not_given_to_the_next",
+    ),
 ]
