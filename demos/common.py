@@ -13,12 +13,15 @@ A demo reads::
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
 import functools
 import json
 import os
 import shlex
+import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +35,7 @@ import tinygen as tg
 from tinygen import data, training
 from tinygen.backend import DeviceError, module_for
 from tinygen.files import whole_file
+from tinygen.training import parallel
 
 WRONG = 2  # the exit code of whatever the user can put right, as argparse has it
 
@@ -45,6 +49,10 @@ class UserError(Exception):
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line that begins with ``error:``."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if parallel.launched()[0] == 0:  # of several processes, which all read the same words, one speaks
+            super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
         """Print the message and exit with code 2."""
@@ -73,7 +81,7 @@ def options(
         argv: the words to read; None takes the command line.
 
     Returns: a namespace with data, data_dir, device, steps, batch_size, seed, out (a Path), resume,
-        checkpoint_every, quick, and name.
+        checkpoint_every, quick, detect_anomaly, skip_non_finite, name, and ranks (see tinygen.training.parallel).
 
     Ends in SystemExit with code 2 and one line on stderr where a value is wrong or the device is not there.
     """
@@ -99,6 +107,10 @@ def options(
     parser.add_argument("--checkpoint-every", type=_whole(1), metavar="N", default=checkpoint_every,
                         help=f"steps between checkpoints (default {checkpoint_every})")
     parser.add_argument("--quick", action="store_true", help="a run of seconds, to see that all works")
+    parser.add_argument("--detect-anomaly", action="store_true",
+                        help="stop at the first operation that makes nan or infinity, and name it (slow)")
+    parser.add_argument("--skip-non-finite", type=_whole(0), metavar="N", default=0,
+                        help="skip up to N steps in a row whose gradient is nan or infinite (default 0)")
     if add is not None:
         add(parser)
     if argv is None:
@@ -118,7 +130,32 @@ def options(
         parser.error(f"argument --device: {error}")
     if not _in_notebook():
         sys.excepthook = _excepthook
+    _join(args, parser)
     return args
+
+
+def _join(args: argparse.Namespace, parser: Parser) -> None:
+    """Under mpirun: train together with the other processes, and leave talking and writing to the first."""
+    try:
+        ranks = args.ranks = parallel.join()
+    except parallel.ParallelError as error:
+        parser.error(str(error))
+    if ranks is None:
+        return
+    if args.batch_size % ranks.size:
+        below = args.batch_size - args.batch_size % ranks.size
+        fits = f"{below} or {below + ranks.size}" if below else ranks.size
+        parser.error(
+            f"argument --batch-size: {args.batch_size} cannot be shared equally by {ranks.size} processes; take {fits}"
+        )
+    args.how_to_resume = f"mpirun -n {ranks.size} {args.how_to_resume}"
+    if args.device == "cuda":
+        gpus = module_for("cuda").cuda
+        gpus.Device(parallel.local_rank() % gpus.runtime.getDeviceCount()).use()
+    if ranks.rank:
+        sys.stdout = open(os.devnull, "w")
+        args.out = Path(tempfile.mkdtemp(prefix="tinygen-rank-"))
+        atexit.register(shutil.rmtree, args.out, ignore_errors=True)
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -201,9 +238,10 @@ def run(
         OSError: --out cannot be written.
     """
     meta = {"demo": args.name, "data": args.data, "batch size": args.batch_size, "seed": args.seed}
-    loop = training.Run(
-        args.out, args.steps, objects, checkpoint_every=args.checkpoint_every, resume=args.resume,
+    loop = parallel.make_run(
+        args.ranks, args.out, args.steps, objects, checkpoint_every=args.checkpoint_every, resume=args.resume,
         meta=meta | dict(config or {}), log_every=log_every, how_to_resume=args.how_to_resume,
+        detect_anomaly=args.detect_anomaly, skip_non_finite=args.skip_non_finite,
     )
     print(header(args, objects, loop.step), flush=True)
     return loop
@@ -220,6 +258,8 @@ def header(args: argparse.Namespace, objects: Mapping[str, Any], done: int = 0) 
     resumed = f", going on after step {done}" if done else ""
     rows += [("steps", f"{args.steps:,} of batch size {args.batch_size}, seed {args.seed}{resumed}"),
              ("out", os.fspath(args.out))]
+    if (ranks := getattr(args, "ranks", None)) is not None:
+        rows.append(("processes", f"{ranks.size}, each with {args.batch_size // ranks.size} examples of a batch"))
     width = max(len(name) for name, _ in rows)
     return "\n".join([doc or args.name, *(f"  {name:<{width}}  {text}" for name, text in rows)])
 
@@ -259,7 +299,11 @@ def explain(error: BaseException) -> tuple[int, str] | None:
         case training.FolderInUseError():
             return WRONG, f"{error} with --out"
         case training.NonFiniteError():
+            return 1, f"{error}: add --resume --detect-anomaly; --skip-non-finite N passes over N such steps in a row"
+        case tg.AnomalyError():
             return 1, str(error)
+        case parallel.ParallelError():
+            return WRONG, str(error)
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] not in ("tinygen", "demos"):
             return WRONG, f'{error.name} is not installed; python -m pip install -e ".[demos]" installs it'
         case OSError():
@@ -286,7 +330,7 @@ def plain_errors() -> Iterator[None]:
         if (known := explain(error)) is None:
             raise
         code, text = known
-        print(f"error: {text}", file=sys.stderr, flush=True)
+        parallel.fail(code, text)
         raise SystemExit(code) from None
 
 

@@ -107,7 +107,7 @@ batches = loader.forever()
 for step in run:
     x, y = next(batches)
     terms = model.training_step(x, y, rng=noise)
-    beside = flat.training_step(moons(256, rng), rng=noise)
+    beside = flat.training_step(moons(run.share(256), rng), rng=noise)  # share: several processes may train together
     adam.zero_grad()
     (terms["loss"] + beside["loss"]).backward()
     adam.step()

@@ -94,7 +94,7 @@ class Run:
             there have been. For this the optimizers and modules must be among ``objects``.
 
     Attributes:
-        step: steps finished. skipped: how many of them were skipped. folder, checkpoint_path, log_path: where things are.
+        step: steps finished. skipped: how many were skipped. folder, checkpoint_path, log_path: where things are.
 
     Raises:
         ValueError, TypeError: an argument is out of range or of the wrong type.
@@ -226,7 +226,7 @@ class Run:
                 bar.update(step)
                 if step % self.checkpoint_every == 0:
                     self.save()
-                if self._signal:
+                if self._stopping():
                     self.save()
                     break
             else:
@@ -237,6 +237,10 @@ class Run:
                 f"to go on: {self._how_to_resume}"
             )
             raise SystemExit(128 + self._signal)
+
+    def share(self, n: int) -> int:
+        """How many of n examples of a step are this process's to draw: all, unless several train together."""
+        return n
 
     @property
     def skipped(self) -> int:
@@ -292,6 +296,8 @@ class Run:
 
     def _write_pending(self, bar: Progress | None = None, check: bool = True) -> None:
         pending, self._pending = self._pending, []
+        if check:
+            pending = self._agreed(pending)
         for step, seconds, values in pending:
             values = {name: v.item() if is_array(v) else v for name, v in values.items()}
             self._log.write(step, time=round(seconds, 4), **values)
@@ -303,6 +309,14 @@ class Run:
                     raise NonFiniteError(
                         f"{name} is {value} at step {step}, and training stopped; {self._last_good()}. {_HINT}"
                     )
+
+    def _stopping(self) -> bool:
+        """Whether a signal asked to stop after this step."""
+        return bool(self._signal)
+
+    def _agreed(self, pending: list[tuple[int, float, dict[str, Any]]]) -> list[tuple[int, float, dict[str, Any]]]:
+        """What is to be written of what was logged."""
+        return pending
 
     def _check_states(self) -> None:
         """Refuse to replace a good checkpoint by a broken one: the loss of the last step was still finite."""
