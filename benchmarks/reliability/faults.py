@@ -47,15 +47,23 @@ class Said:
 
 
 class Stage:
-    """A scratch folder with a finished run in it, and the demos' command line."""
+    """A scratch folder, a finished run to be spoiled, and the demos' command line."""
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
-        self.finished = scratch / "finished"
-        said = self.demo("gan", self.finished)
+
+    @functools.cached_property
+    def finished(self) -> Path:
+        """The folder of a run that met no fault."""
+        said = self.demo("gan", self.scratch / "finished")
         if said.code != 0:
             raise RuntimeError(f"the demo does not run: {said.text}")
-        self.whole = (self.finished / CHECKPOINT).read_bytes()
+        return self.scratch / "finished"
+
+    @functools.cached_property
+    def whole(self) -> bytes:
+        """Its checkpoint."""
+        return (self.finished / CHECKPOINT).read_bytes()
 
     def demo(self, name: str, out: Path, *words: str, limit: int | None = None) -> Said:
         """Run a demo to its end, whatever that is; ``limit``: bytes that a file may have."""
