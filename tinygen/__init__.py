@@ -42,6 +42,7 @@ from tinygen.creation import (
     zeros,
     zeros_like,
 )
+from tinygen.cuda.graphs import capture
 from tinygen.op import op
 from tinygen.ops.activations import relu
 from tinygen.ops.elementwise import (

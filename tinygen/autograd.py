@@ -19,7 +19,7 @@ from typing import Any
 
 from tinygen import anomaly
 from tinygen.anomaly import watching
-from tinygen.backend import DeviceError, array_module
+from tinygen.backend import DeviceError, array_module, capture
 from tinygen.kernels.arrays import owns_memory
 from tinygen.ranks import together
 from tinygen.tensor import Node, Tensor, enable_grad, no_grad, recording, wrap, wrap_recorded
@@ -69,13 +69,18 @@ def backward(
     if (ranks := together.get()) is not None:
         mean = ranks.mean_gradients({leaf: g.data for leaf, g in found.items()})
         found = {leaf: wrap(g) for leaf, g in mean.items()}
+    recorder = capture.get()
     with no_grad():
         for leaf, g in found.items():
             assert isinstance(leaf, Tensor)
             if leaf.grad is not None:
+                if recorder is not None:
+                    recorder.check_gradient(leaf.grad.data)
                 leaf.grad = leaf.grad + g
             else:
                 leaf.grad = g.clone() if leaf in shared else g
+            if recorder is not None:
+                recorder.gradients.add(id(leaf.grad.data))
 
 
 Tensor.backward = backward  # type: ignore[attr-defined]

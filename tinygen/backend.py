@@ -10,11 +10,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from tinygen.defaults import Default
+from tinygen.device_memory import watch
 
 # ---------------------------------------------------------------------------------------------- dtypes
 
@@ -79,6 +81,15 @@ def as_dtype(dtype: Any) -> np.dtype:
 
 class DeviceError(RuntimeError):
     """Arrays on different devices met in one operation, or a device that is not there was asked for."""
+
+
+class CaptureError(RuntimeError):
+    """A step cannot be recorded as a CUDA graph, or a recorded one was called with what it was not recorded for."""
+
+
+# The recording of a CUDA graph that is under way in this thread (tinygen.cuda.graphs.Recorder), or None. What keeps
+# numbers on the host that change from step to step (a step count, a learning rate) asks it for a place on the device.
+capture: ContextVar[Any] = ContextVar("capture", default=None)
 
 
 class device(str):
@@ -221,6 +232,9 @@ def device_of(array: Any) -> device:
     return device(f"cuda:{array.device.id}")
 
 
+_OLDEST_CUPY = 14  # the first on NumPy 2's semantics
+
+
 def cupy_problem() -> str | None:
     """Why CuPy cannot be used here, as a sentence that says what to do; None where it, or its stand-in, can be."""
     if _gpu_library() is not None:
@@ -232,10 +246,27 @@ def cupy_problem() -> str | None:
         )
     try:
         cupy: Any = importlib.import_module("cupy")
+    except Exception as error:  # whatever its binary parts raise
+        return f"CuPy is installed but cannot be imported: {error}"
+    version = str(getattr(cupy, "__version__", _OLDEST_CUPY))
+    major = version.partition(".")[0]
+    if major.isdigit() and int(major) < _OLDEST_CUPY:
+        return (
+            f"CuPy {version} is installed, and tinygen needs {_OLDEST_CUPY} or newer; "
+            'python -m pip install --upgrade "tinygen[cuda12x]" (or cuda13x) brings it'
+        )
+    try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # CuPy raises its own types, which exist only once it can be imported
-        return f"CuPy is installed but no GPU can be used: {error}"
+        return f"CuPy is installed but no GPU can be used: {_about_driver(str(error))}"
     return None if count > 0 else "CuPy is installed but no GPU was found"
+
+
+def _about_driver(text: str) -> str:
+    """CUDA's message, with what to do about it."""
+    if "NoDevice" in text or "libcuda" in text or "driver" in text.lower():
+        return f"{text}; is there an NVIDIA GPU, with a driver new enough for this CuPy? (nvidia-smi shows both)"
+    return text
 
 
 _forked = False  # whether this process was forked from one that had used CUDA
@@ -272,6 +303,7 @@ def module_for(name: str) -> Any:
             raise DeviceError(f'device "{target}" was asked for, but {problem}')
         library = importlib.import_module("cupy")
         _libraries[library.ndarray] = (library, "cuda")
+        watch(library)
     if target.index is not None:
         count = library.cuda.runtime.getDeviceCount()
         if target.index >= count:

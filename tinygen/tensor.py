@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygen.backend import DeviceError, array_module, device, device_of, is_array, to_numpy
+from tinygen.backend import CaptureError, DeviceError, array_module, capture, device, device_of, is_array, to_numpy
 
 # Every recorded step and every write in place takes the next number. Steps in order of their number are in
 # topological order, and "written after it was used" is a comparison of two numbers.
@@ -320,6 +320,12 @@ class Tensor:
             )
         # Two references are this slot and getrefcount's own argument: more means that somebody else looks on.
         if sys.getrefcount(self.data) > 2 or self.data.base is not None:
+            if capture.get() is not None:
+                raise CaptureError(
+                    f"{who}: a tensor of shape {self.shape} shares its memory with something else, so that this write "
+                    "would move it to new memory, which a captured step cannot do: the next replay would read the old "
+                    "one; let go of the other holder (a state_dict, a view), or clone the tensor before the capture"
+                )
             self.data = self.data.copy(order="K")
         *first, last = index_steps(index)
         place = self.data[first[0]] if first else self.data

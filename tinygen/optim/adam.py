@@ -91,6 +91,16 @@ class Adam(Optimizer):
     def _averages(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg", "exp_avg_sq")
 
+    _kernel = "adam"
+    _slots = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+
+    def _numbers(self, group: Group, t: int) -> tuple[float, ...]:
+        α, ε, λ = float(group["lr"]), float(group["eps"]), float(group["weight_decay"])
+        β1, β2 = (float(β) for β in group["betas"])
+        decoupled, root = group["decoupled_weight_decay"], math.sqrt(1 - β2**t)
+        decay, λ = (1 - α * λ, 0.0) if decoupled else (1.0, λ)
+        return β1, β2, α * root / (1 - β1**t), ε * root, λ, decay, -1.0 if group["maximize"] else 1.0
+
     def _update(self, w: Any, g: Any, own: dict[str, Any], d: Any, e: Any, t: int, group: Group) -> None:
         xp = array_module(w)
         α, ε, λ = float(group["lr"]), float(group["eps"]), float(group["weight_decay"])

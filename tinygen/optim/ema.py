@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from tinygen.backend import array_module, device_of, move
+from tinygen.backend import CaptureError, array_module, capture, device_of, move
+from tinygen.kernels.gpu import parameters
 from tinygen.nn.module import Module
-from tinygen.optim.blocks import Job, in_place
+from tinygen.optim.blocks import in_place
 from tinygen.tensor import Tensor, next_number, wrap
 
 
@@ -78,17 +79,42 @@ class EMA:
         """
         if self._kept is not None:
             raise RuntimeError("EMA.update: the averages stand in the model now; leave `with ema.apply():` first")
-        n = self.updates
-        d = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
         averaged = self._averaged()
-        jobs: list[Job] = []
+        jobs: list[tuple[Any, Any]] = []
         for name, tensor in self._named().items():
             if name in averaged and tensor.dtype.kind == "f":
-                jobs.append((partial(_average, d), [self._shadow[name], tensor.data]))
+                jobs.append((self._shadow[name], tensor.data))
             else:
                 self._shadow[name][...] = tensor.data
-        in_place(jobs)
+        self._average(jobs)
+
+    def _average(self, jobs: list[tuple[Any, Any]]) -> None:
+        """s ← dₙ s + (1 − dₙ) w for every pair (s, w), and n goes on; on a GPU in one launch for all."""
+        together: dict[Any, list[list[Any]]] = {}
+        others: list[tuple[Any, Any]] = []
+        for s, w in jobs:
+            xp = array_module(s)
+            if parameters.fits(xp, (s, w)):
+                together.setdefault((xp, s.dtype.char, device_of(s)), []).append([s, w])
+            else:
+                others.append((s, w))
+        recorder = capture.get()
+        if recorder is not None:
+            if others or len(together) != 1:
+                raise CaptureError("tg.capture: EMA.update can be captured for parameters of one dtype on one GPU")
+            ((xp, *_), rows) = next(iter(together.items()))
+            parameters.update(xp, "average", rows, (), live=recorder.live(lambda: (self._next_decay(),)))
+            return
+        d = self._next_decay()
+        for (xp, *_), rows in together.items():
+            parameters.update(xp, "average", rows, (d,))
+        in_place([(partial(_average, d), [s, w]) for s, w in others])
+
+    def _next_decay(self) -> float:
+        """dₙ of this update; the number of updates goes on."""
+        n = self.updates
         self.updates = n + 1
+        return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
 
     def copy_to(self, target: Module | Iterable[Tensor] | None = None) -> None:
         """Write the averages into a model of the same kind (or as many tensors); into its own where omitted.

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygen.arguments import refuse
+from tinygen.backend import CaptureError, capture
 from tinygen.optim.optimizer import Group, Optimizer
 
 
@@ -60,7 +61,16 @@ class LRScheduler:
         return list(self._last_lr)
 
     def step(self) -> None:
-        """Go on to t + 1 and set the rates."""
+        """Go on to t + 1 and set the rates.
+
+        Raises:
+            CaptureError: inside a step that is being captured, whose replays would not do it.
+        """
+        if capture.get() is not None:
+            raise CaptureError(
+                f"tg.capture: {type(self).__name__}.step() inside the captured step would be done once and never "
+                "again; call it after the step (the optimizer brings the new rate to the device)"
+            )
         t = self.last_epoch = self.last_epoch + 1
         self._set([self._rate(t, group["lr"], i) for i, group in enumerate(self._groups())])
 

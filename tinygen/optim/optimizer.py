@@ -8,11 +8,13 @@ handed a parameter, a part of one that fits into the processor's cache, or many 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tinygen.backend import array_module, device_of, move
+from tinygen.backend import CaptureError, array_module, capture, device_of, move
+from tinygen.kernels.gpu import parameters
 from tinygen.optim.blocks import Job, in_place
 from tinygen.tensor import Tensor, enable_grad, next_number, wrap
 
@@ -66,6 +68,13 @@ class Optimizer:
     def _averages(self, group: Group) -> tuple[str, ...]:
         """The names of a parameter's averages, PyTorch's names."""
         return ()
+
+    _kernel = ""  # the name of the same formula in kernels/gpu/parameters.py, if it has one
+    _slots: tuple[str, ...] = ()  # the averages in the order in which that takes them
+
+    def _numbers(self, group: Group, t: int) -> tuple[float, ...]:
+        """The kernel's numbers in step t, in its order."""
+        raise NotImplementedError(f"{type(self).__name__} does not define _numbers")
 
     def _update(self, w: Any, g: Any, own: dict[str, Any], d: Any, e: Any, t: int, group: Group) -> None:
         """Move the array w, whose gradient is g, in place, number by number: the formula.
@@ -158,13 +167,12 @@ class Optimizer:
                     f"{type(self).__name__}.step: a parameter is {w.dtype} {w.shape} on {device_of(w)}, its gradient "
                     f"{g.dtype} {g.shape} on {device_of(g)}"
                 )
-        in_place([self._job(p, group) for p, group in ready])
-        for p, _ in ready:
-            p._written = next_number()
+        in_place([self._job(p, group) for p, group in self._at_once(ready)])
+        _note_written([p for p, _ in ready])
         return loss
 
-    def _job(self, p: Tensor, group: Group) -> Job:
-        """A parameter's update, with the arrays that it is about."""
+    def _own(self, p: Tensor, group: Group) -> dict[str, Any]:
+        """A parameter's averages, made at its first step."""
         w, names = p.data, self._averages(group)
         own = self.state.setdefault(p, {})
         if not any(name in own for name in names) and names:
@@ -172,6 +180,58 @@ class Optimizer:
         for name in names:
             if name not in own:
                 own[name] = array_module(w).zeros_like(w)
+        return own
+
+    def _at_once(self, ready: list[tuple[Tensor, Group]]) -> list[tuple[Tensor, Group]]:
+        """Move what a GPU's kernel moves in one launch (kernels/gpu/parameters.py); returns the others.
+
+        Parameters whose numbers agree (group, step, dtype, device) go together. In a step that is being captured the
+        numbers go to the device before each replay.
+        """
+        recorder, others = capture.get(), []
+        together: dict[Any, list[tuple[Tensor, Group, list[Any]]]] = {}
+        for p, group in ready:
+            w = p.data
+            row = None
+            if self._kernel and type(w) is not np.ndarray:
+                own, g = self._own(p, group), p.grad.data  # type: ignore[union-attr]
+                xp = array_module(w)
+                row = [w, g if g.flags.c_contiguous else xp.ascontiguousarray(g), *(own.get(a) for a in self._slots)]
+            if row is None or not parameters.fits(xp, row):
+                others.append((p, group))
+            else:
+                key = xp, id(group), own.get("step", 0), w.dtype.char, device_of(w)
+                together.setdefault(key, []).append((p, group, row))
+        for (xp, *_), members in together.items():
+            group = members[0][1]
+            states = [self.state[p] for p, _, _ in members]
+            following = partial(self._following, states, group)
+            rows = [row for _, _, row in members]
+            if recorder is None:
+                parameters.update(xp, self._kernel, rows, following())
+            else:
+                parameters.update(xp, self._kernel, rows, (), live=recorder.live(following))
+        if recorder is not None:
+            if others:
+                p = others[0][0]
+                raise CaptureError(
+                    f"tg.capture: {type(self).__name__}.step has no kernel for a {p.dtype} parameter of shape "
+                    f"{p.shape} on {p.device}, without which its numbers cannot be brought up to date between replays"
+                )
+            recorder.before_replay(partial(_note_written, [p for p, _ in ready]))
+        return others
+
+    def _following(self, states: list[dict[str, Any]], group: Group) -> tuple[float, ...]:
+        """The numbers of the next step of parameters that are at the same one; their count goes on."""
+        t = states[0].get("step", 0) + 1
+        for own in states:
+            own["step"] = t
+        return self._numbers(group, t)
+
+    def _job(self, p: Tensor, group: Group) -> Job:
+        """A parameter's update, with the arrays that it is about."""
+        w, names = p.data, self._averages(group)
+        own = self._own(p, group)
         t = own["step"] = own.get("step", 0) + 1
 
         def update(w: Any, g: Any, *rest: Any) -> None:
@@ -295,6 +355,11 @@ class Optimizer:
             lines.append(f"Parameter Group {i}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return f"{type(self).__name__} (\n" + "\n".join(lines) + "\n)"
+
+
+def _note_written(params: list[Tensor]) -> None:
+    for p in params:
+        p._written = next_number()
 
 
 def check_range(who: str, group: Group, **limits: float) -> None:

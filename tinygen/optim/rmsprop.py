@@ -84,6 +84,14 @@ class RMSprop(Optimizer):
             names.append("grad_avg")
         return tuple(names)
 
+    _kernel = "rmsprop"
+    _slots = ("square_avg", "grad_avg", "momentum_buffer")
+
+    def _numbers(self, group: Group, t: int) -> tuple[float, ...]:
+        α, ε, γ = float(group["alpha"]), float(group["eps"]), float(group["lr"])
+        sign = -1.0 if group["maximize"] else 1.0
+        return α, ε, γ, float(group["weight_decay"]), sign, float(group["momentum"])
+
     def _update(self, w: Any, g: Any, own: dict[str, Any], d: Any, e: Any, t: int, group: Group) -> None:
         xp = array_module(w)
         γ, α, ε = float(group["lr"]), float(group["alpha"]), float(group["eps"])

@@ -77,6 +77,15 @@ class SGD(Optimizer):
 
     _optional = ("step", "momentum_buffer")
 
+    _kernel = "sgd"
+    _slots = ("momentum_buffer",)
+
+    def _numbers(self, group: Group, t: int) -> tuple[float, ...]:
+        share = 1.0 - float(group["dampening"]) if t > 1 else 1.0
+        sign = -1.0 if group["maximize"] else 1.0
+        γ, μ, λ = float(group["lr"]), float(group["momentum"]), float(group["weight_decay"])
+        return γ, μ, share, λ, sign, float(group["nesterov"])
+
     def _update(self, w: Any, g: Any, own: dict[str, Any], d: Any, e: Any, t: int, group: Group) -> None:
         xp = array_module(w)
         γ, μ, τ = float(group["lr"]), float(group["momentum"]), float(group["dampening"])

@@ -23,8 +23,8 @@ from tinygen.kernels.gpu.launch import usable
 
 _WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper
 _HOST_POINTERS = 0
-_REAL = {"e": 2, "f": 0, "d": 1}  # CUDA_R_16F, CUDA_R_32F, CUDA_R_64F
-_EXACT = {"e": 68, "f": 68, "d": 70}  # CUBLAS_COMPUTE_32F, _64F: float16 is summed in float32
+_REAL = {"f": 0, "d": 1}  # CUDA_R_32F, CUDA_R_64F
+_EXACT = {"f": 68, "d": 70}  # CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_64F
 _TF32 = 77  # CUBLAS_COMPUTE_32F_FAST_TF32
 _DEFAULT = -1  # CUBLAS_GEMM_DEFAULT
 
@@ -59,7 +59,7 @@ def _library(xp: Any) -> Any:
 def _find() -> Any:
     """libcublas where CuPy looks for it: pip's packages, conda, the system."""
     try:
-        from cuda import pathfinder  # a dependency of CuPy 14
+        from cuda import pathfinder  # comes with CuPy 14
 
         return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
     except Exception:  # any of its own errors, or an older CuPy without it
@@ -199,15 +199,14 @@ def product(xp: Any, a: Any, b: Any) -> Any:
 
     Shapes: (…, m, k), (…, k, n) → (…, m, n); leading axes broadcast.
     """
-    char = a.dtype.char
-    if char not in _REAL or b.dtype.char != char or a.ndim < 2 or b.ndim < 2 or not _ready(xp, a, b):
+    if a.ndim < 2 or b.ndim < 2 or not usable(xp, a, b) or _library(xp) is None:
         return None
     m, k = a.shape[-2:]
     n = b.shape[-1]
     if b.shape[-2] != k:
         return None  # matmul has the message
     if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous:  # one tall product
-        c = product(xp, a.reshape(-1, k), b)
+        c = product(xp, a.reshape(math.prod(a.shape[:-1]), k), b)
         return None if c is None else c.reshape(*a.shape[:-1], n)
     try:
         stack = np.broadcast_shapes(stack_shape(a), stack_shape(b))
@@ -228,12 +227,6 @@ def product(xp: Any, a: Any, b: Any) -> Any:
 
 def _same_or_one(x: Any, stack: tuple[int, ...], count: int) -> bool:
     return stack_shape(x) == stack or math.prod(stack_shape(x)) == 1
-
-
-def _ready(xp: Any, a: Any, b: Any) -> bool:
-    if a.dtype.char == "e":  # float16 has no kernels of ours, but products
-        return usable(xp, xp.empty(0, "float32")) and type(a) is type(b) is xp.ndarray and _library(xp) is not None
-    return usable(xp, a, b) and _library(xp) is not None
 
 
 def gemm(

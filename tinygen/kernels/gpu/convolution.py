@@ -105,7 +105,7 @@ def _by_gemm(a: Any, contraction: int, rows: int, each: int) -> bool:
 
 
 def _conv2d(xp: Any, x: Any, w: Any, b: Any, window: Window, groups: int) -> Any:
-    """y = ∂T/∂y(x, w) + b: (N, C, H, W), (O, C/g, kh, kw), (O) or None → (N, O, Ho, Wo); None where it does not apply."""
+    """y = ∂T/∂y(x, w) + b: (N, C, H, W), (O, C/g, kh, kw), (O) or None → (N, O, Ho, Wo); None if not applicable."""
     if not usable(xp, x, w, *([] if b is None else [b])):
         return None
     N, C = x.shape[:2]
@@ -137,7 +137,7 @@ def _conv2d(xp: Any, x: Any, w: Any, b: Any, window: Window, groups: int) -> Any
 
 
 def _conv_transpose2d(xp: Any, y: Any, w: Any, b: Any, window: Window, groups: int) -> Any:
-    """x = ∂T/∂x(w, y) + b: (N, O, Ho, Wo), (O, C/g, kh, kw), (C) or None → (N, C, H, W); None where not applicable."""
+    """x = ∂T/∂x(w, y) + b: (N, O, Ho, Wo), (O, C/g, kh, kw), (C) or None → (N, C, H, W); None if not applicable."""
     if not usable(xp, y, w, *([] if b is None else [b])):
         return None
     N, O = y.shape[:2]

@@ -1,7 +1,8 @@
 """The CUDA C of the convolutions: three products without the matrices that they are products of (implicit GEMM).
 
-Each is C = A B with one operand gathered from a picture while it is multiplied. A block of 128 threads computes BM × 128
-numbers of C, a thread TM × TN of them in registers; a slice of BK rows of A and B at a time goes through shared memory.
+Each is C = A B with one operand gathered from a picture while it is multiplied. A block of 128 threads computes
+BM × 128 numbers of C, a thread TM × TN of them in registers; a slice of BK rows of A and B at a time goes through
+shared memory.
 (The definitions are in ops/convolution.py; pictures are (N, C, H, W) in C order, filters (O, C/g, kh, kw).)
 
     conv2d             (O × K)(K × pixels of y)       K = C/g·kh·kw
@@ -297,7 +298,8 @@ TILES = {64: (8, 8), 32: (8, 4), 8: (8, 1)}
 
 def _variant(BM: int, TM: int, TN: int) -> str:
     return f"""
-extern "C" __global__ void __launch_bounds__(128) conv2d_{BM}(T* y, const T* x, const T* w, const T* bias, const Conv q) {{
+extern "C" __global__ void __launch_bounds__(128) conv2d_{BM}(
+    T* y, const T* x, const T* w, const T* bias, const Conv q) {{
     block_conv2d<{BM}, {TM}, {TN}>(y, x, w, bias, q);
 }}
 extern "C" __global__ void __launch_bounds__(128) conv_transpose2d_{BM}(

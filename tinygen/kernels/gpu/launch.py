@@ -99,7 +99,7 @@ def _module(xp: Any, source: str, char: str) -> Any:
 
 
 def typed(source: str, char: str) -> str:
-    """The source for the dtype of a character: T is a type's name, and no macro, for NVRTC's own headers have a T too."""
+    """The source for the dtype of a character. (T is a type's name and no macro: NVRTC's own headers have a T too.)"""
     return f"typedef {_TYPES[char]} T;\n{source}"
 
 

@@ -30,8 +30,8 @@ SOURCE = PRELUDE + r"""
 struct Group { int outer, run, stride, step, kept, positions, channels, shared; };
 
 #define EACH(i) for (int outer = 0; outer < q.outer; outer++) \
-    for (long long i = base + (long long)outer * q.stride + threadIdx.x, end = base + (long long)outer * q.stride + q.run; \
-         i < end; i += blockDim.x)
+    for (long long begin = base + (long long)outer * q.stride, end = begin + q.run, i = begin + threadIdx.x; i < end; \
+         i += blockDim.x)
 #define BASE (long long)blockIdx.x * q.step
 #define CHANNEL(i) ((unsigned)(i) / (unsigned)q.positions % (unsigned)q.channels)  // 64-bit divisions are slow
 
@@ -155,7 +155,9 @@ def _found(xp: Any, group: Any, *arrays: Any) -> Any:
 
 def _per_channel(weight: Any, q: np.ndarray) -> bool:
     """Whether γ is one number for each channel, as the kernels want it (layer_norm's is one for each position)."""
-    return weight is None or (weight.size == int(q["channels"][0]) and weight.ndim > 1 and weight.shape[1] == weight.size)
+    if weight is None:
+        return True
+    return weight.size == int(q["channels"][0]) and weight.ndim > 1 and weight.shape[1] == weight.size
 
 
 def statistics(xp: Any, x: Any, group: Any, eps: float) -> Any:

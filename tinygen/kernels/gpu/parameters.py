@@ -2,19 +2,19 @@
 
 Each block takes one piece of one array. A step's numbers (the rate, the corrections for the start, the decay) travel
 in the table too, except in a captured step: there they are read from an array on the device, which is rewritten before
-each replay (:mod:`tinygen.cuda.capture`).
+each replay (:mod:`tinygen.cuda.graphs`).
 
 The formulas are those of optim/adam.py, sgd.py, rmsprop.py and ema.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.gpu.launch import function, usable
+from tinygen.kernels.gpu.launch import PRELUDE, function, usable
 
 _ARRAYS = 64  # in one launch
 _KINDS = 5  # pointers for each: w, g and three averages
@@ -22,7 +22,7 @@ _NUMBERS = 8
 _THREADS = 256
 _PIECE = _THREADS * 8  # numbers of a block
 
-SOURCE = r"""
+SOURCE = PRELUDE + r"""
 struct Table {
     unsigned long long at[5][64];   // w, g, and the averages a, b, c
     long long first[65];            // the number of the first piece of each array, and of all
@@ -91,6 +91,19 @@ extern "C" __global__ void rmsprop(const Table table, const double* live) {
 extern "C" __global__ void average(const Table table, const double* live) {
     BEGIN { w[i] = (T)k[0] * w[i] + (T)(1 - k[0]) * g_[i]; }
 }
+
+// The sum of squares of each piece, and the arrays times a number on the device: clipping.
+extern "C" __global__ void squares(const Table table, const double* live, T* partial) {
+    __shared__ T shared[32];
+    T s = 0;
+    BEGIN s += w[i] * w[i];
+    s = block_sum(s, shared);
+    if (threadIdx.x == 0) partial[blockIdx.x] = s;
+}
+
+extern "C" __global__ void scaled(const Table table, const double* live, const T* factor) {
+    BEGIN w[i] = g_[i] * factor[0];
+}
 """
 
 _TABLE = np.dtype(
@@ -122,6 +135,35 @@ def update(
         numbers: the formula's, in its order.
         live: an array of 8 float64 on the device to read the numbers from instead.
     """
+    for table, pieces, dtype in _tables(rows, numbers):
+        function(xp, "parameters", SOURCE, dtype, name)((pieces,), (_THREADS,), (table, live))
+
+
+def norm(xp: Any, arrays: Sequence[Any]) -> Any:
+    """√Σ x² over all numbers of all arrays, as an array of one number; the arrays are as :func:`update` wants them."""
+    sums = []
+    for table, pieces, dtype in _tables([(x,) for x in arrays]):
+        partial = xp.empty(pieces, dtype)
+        function(xp, "parameters", SOURCE, dtype, "squares")((pieces,), (_THREADS,), (table, None, partial))
+        sums.append(partial.sum(keepdims=True))
+    if not sums:
+        return xp.zeros(1, arrays[0].dtype)
+    total = sums[0]
+    for s in sums[1:]:
+        total = total + s
+    return xp.sqrt(total)
+
+
+def scaled(xp: Any, arrays: Sequence[Any], factor: Any) -> list[Any]:
+    """New arrays, each the old one times the one number in ``factor``, of their dtype."""
+    made = [xp.empty(x.shape, x.dtype) for x in arrays]
+    for table, pieces, dtype in _tables(list(zip(made, arrays, strict=True))):
+        function(xp, "parameters", SOURCE, dtype, "scaled")((pieces,), (_THREADS,), (table, None, factor))
+    return made
+
+
+def _tables(rows: Sequence[Sequence[Any]], numbers: Sequence[float] = ()) -> Iterator[tuple[np.ndarray, int, np.dtype]]:
+    """(the table, how many pieces, the dtype) of up to 64 rows at a time."""
     rows = [row for row in rows if row[0].size]
     for begin in range(0, len(rows), _ARRAYS):
         part = rows[begin : begin + _ARRAYS]
@@ -137,5 +179,4 @@ def update(
         first[len(part)] = piece
         table["numbers"][0, : len(numbers)] = numbers
         table["arrays"][0] = len(part)
-        kernel = function(xp, "parameters", SOURCE, part[0][0].dtype, name)
-        kernel((piece,), (_THREADS,), (table, live))
+        yield table, piece, part[0][0].dtype

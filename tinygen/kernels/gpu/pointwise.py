@@ -69,7 +69,8 @@ def _kernel(name: str, formula: Formula) -> str:
     reads = " ".join(f"const T {a} = {a}_[i];" for a in arrays)
     return f"""
 extern "C" __global__ void {name}(T* __restrict__ out, {", ".join(parameters)}, long long n) {{
-    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < n; i += gridDim.x * (long long)blockDim.x) {{
+    const long long step = gridDim.x * (long long)blockDim.x;
+    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < n; i += step) {{
         {reads}
         out[i] = {formula.body};
     }}

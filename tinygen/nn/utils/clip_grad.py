@@ -9,6 +9,7 @@ from typing import Any
 from tinygen.arguments import refuse
 from tinygen.backend import array_module, device_of, move
 from tinygen.creation import zeros
+from tinygen.kernels.gpu import parameters as at_once
 from tinygen.tensor import Tensor, wrap
 
 
@@ -69,6 +70,14 @@ def clip_grad_norm_(
         return zeros(())
     p = float(norm_type)
     xp, place = array_module(ready[0][1]), device_of(ready[0][1])
+    arrays = [g for _, g in ready]
+    here = len({device_of(g) for g in arrays}) == 1
+    if p == 2 and here and not error_if_nonfinite and at_once.fits(xp, arrays):  # a GPU's kernels, two launches
+        total = at_once.norm(xp, arrays)
+        factor = xp.minimum(float(max_norm) / (total + 1e-6), 1.0)
+        for (q, _), scaled in zip(ready, at_once.scaled(xp, arrays, factor), strict=True):
+            q.grad = wrap(scaled)
+        return wrap(total.reshape(()))
     total = _norm(xp.concatenate([move(_norm(g, p), place) for _, g in ready]), p)
     if error_if_nonfinite and not bool(xp.isfinite(total).all()):
         raise RuntimeError(

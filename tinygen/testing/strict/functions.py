@@ -245,6 +245,8 @@ def copyto(dst: ndarray, src: Any, casting: Any = "same_kind", where: Any = None
 def concatenate(tup: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind") -> Any:
     """Device arrays, one after another; never host arrays or sequences of numbers."""
     raw = [operand(_device(x, "Only cupy arrays can be concatenated")) for x in tup]
+    if len(raw) > 8:
+        refuse("H2D transfers")  # of the arrays' addresses (cupy/_core/_routines_manipulation.pyx)
     with quiet():
         return into(np.concatenate(raw, axis, dtype=dtype, casting=casting), out)
 
@@ -255,6 +257,8 @@ concat = concatenate
 def stack(tup: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind") -> Any:
     """Device arrays along a new axis."""
     raw = [operand(_device(x, "Only cupy arrays can be stacked")) for x in tup]
+    if len(raw) > 8:
+        refuse("H2D transfers")
     return into(np.stack(raw, axis, dtype=dtype, casting=casting), out)
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.testing.strict.memory import Memory
-from tinygen.testing.strict.tape import recorded
+from tinygen.testing.strict.tape import deferred
 
 COMPILER = shutil.which("g++") or shutil.which("c++")
 
@@ -148,7 +148,8 @@ def compile_source(code: str, defines: tuple[str, ...] = ()) -> ctypes.CDLL:
         with tempfile.TemporaryDirectory(dir=folder) as made:
             source, library = Path(made) / "kernel.cpp", Path(made) / "kernel.so"
             source.write_text(code, encoding="utf-8")
-            command = [COMPILER, "-O2", "-std=c++17", "-shared", "-fPIC", "-w", *defines, str(source), "-o", str(library)]
+            options = ["-O2", "-std=c++17", "-shared", "-fPIC", "-w", *defines]
+            command = [COMPILER, *options, str(source), "-o", str(library)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(f"the strict stand-in cannot compile a kernel:\n{done.stderr[:4000]}")
@@ -204,6 +205,9 @@ class RawModule:
 class RawKernel:
     """One kernel: ``kernel(grid, block, args)``."""
 
+    _run: Any
+    _count: int
+
     def __init__(self, code: str, name: str, options: tuple[str, ...] = ()) -> None:
         other = RawModule(code=code, options=options).get_function(name)
         self.name, self._run, self._count = name, other._run, other._count
@@ -214,7 +218,7 @@ class RawKernel:
         self.name, self._run, self._count = name, run, count
         return self
 
-    @recorded
+    @deferred
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple, *, shared_mem: int = 0) -> None:
         if len(args) != self._count:
             raise TypeError(f"{self.name} takes {self._count} arguments, got {len(args)}")
