@@ -380,8 +380,7 @@ class Run:
         with suppress(OSError):
             os.write(2, b"\nfinishing this step, then saving (Ctrl-C again stops at once)\n")
 
-    @staticmethod
-    def _say(text: str) -> None:
+    def _say(self, text: str) -> None:
         with suppress(OSError):
             print(text, file=sys.stderr, flush=True)
 

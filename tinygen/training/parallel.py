@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import sys
 import tempfile
 import time
+import weakref
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -196,10 +198,9 @@ class ParallelRun(Run):
         **options: Any,
     ) -> None:
         self.ranks = ranks
-        self._temporary = None
         if ranks.rank:
-            self._temporary = tempfile.TemporaryDirectory(prefix="tinygen-rank-", ignore_cleanup_errors=True)
-            folder = self._temporary.name
+            folder = tempfile.mkdtemp(prefix="tinygen-rank-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             options |= {"resume": False, "progress": False}
         super().__init__(folder, steps, objects, **options)
         modules = [thing for thing in objects.values() if isinstance(thing, Module)]
@@ -302,10 +303,9 @@ class ParallelRun(Run):
         else:
             super()._note(number, frame)
 
-    @staticmethod
-    def _say(text: str) -> None:
-        if launched()[0] == 0:
-            Run._say(text)
+    def _say(self, text: str) -> None:
+        if not self.ranks.rank:
+            super()._say(text)
 
 
 def make_run(ranks: Ranks | None, *args: Any, **options: Any) -> Run:
