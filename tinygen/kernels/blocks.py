@@ -10,6 +10,7 @@ Small arrays are computed in one go; on a GPU the formula is one kernel (kernels
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -26,7 +27,7 @@ _SMALL = 1 << 17  # bytes of an array that is not worth dividing
 _SERIAL = 1 << 21  # bytes of an array below which waking another thread costs what it saves
 
 
-def _share(tasks: list[Callable[[], Any]], large: np.ndarray) -> None:
+def share(tasks: list[Callable[[], Any]], large: np.ndarray) -> None:
     """Do the tasks, on several threads where the largest array is large."""
     if large.nbytes < _SERIAL:
         for task in tasks:
@@ -38,7 +39,7 @@ def _share(tasks: list[Callable[[], Any]], large: np.ndarray) -> None:
 def examples_in_blocks(f: Callable[[slice], None], n: int, nbytes: int) -> None:
     """Call f(part) for parts of the range 0 … n, of blocks of an array of n examples and so many bytes."""
     step = max(1, _BLOCK * n // max(nbytes, 1))
-    tasks = [lambda i=i: f(slice(i, min(i + step, n))) for i in range(0, n, step)]  # type: ignore[misc]
+    tasks: list[Callable[[], Any]] = [partial(f, slice(i, min(i + step, n))) for i in range(0, n, step)]
     if nbytes < _SERIAL:
         for task in tasks:
             task()
@@ -81,7 +82,7 @@ def elementwise(f: Callable, *arrays: Any, gpu: str = "", numbers: tuple[float, 
     order = sorted(range(x.ndim), key=lambda d: -strides[d])
     flat = [a.transpose(order).reshape(-1) for a in (y, *arrays)]
     step = _BLOCK // x.itemsize
-    _share([lambda i=i: f(*(a[i : i + step] for a in flat)) for i in range(0, x.size, step)], x)  # type: ignore[misc]
+    share([lambda i=i: f(*(a[i : i + step] for a in flat)) for i in range(0, x.size, step)], x)  # type: ignore[misc]
     return y
 
 
@@ -102,7 +103,7 @@ def along_first_into(y: Any, f: Callable, *arrays: Any) -> Any:
     def work(part: slice) -> None:
         f(y[part], *(a[part] if len(a) == n else a for a in arrays))
 
-    _share([lambda i=i: work(slice(i, i + step)) for i in range(0, n, step)], y)  # type: ignore[misc]
+    share([lambda i=i: work(slice(i, i + step)) for i in range(0, n, step)], y)  # type: ignore[misc]
     return y
 
 
@@ -136,5 +137,5 @@ def along_first(f: Callable, *arrays: Any, block: int | None = None) -> Any:
         for y, block in zip(whole, blocks, strict=True):
             y[part] = block
 
-    _share([lambda start=start: work(start) for start in range(0, n, step)], large)  # type: ignore[misc]
+    share([lambda start=start: work(start) for start in range(0, n, step)], large)  # type: ignore[misc]
     return whole[0] if single else tuple(whole)

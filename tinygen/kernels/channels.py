@@ -8,16 +8,22 @@ K·C long.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from functools import lru_cache
+import operator
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from tinygen.backend import array_module
-from tinygen.kernels.blocks import along_first_into
+from tinygen.kernels.arrays import empty_like
+from tinygen.kernels.blocks import along_first_into, share
 from tinygen.kernels.threads import scratch
 
+LARGE = 1 << 17  # numbers in an array from where on :func:`pairwise` is quicker than the operation itself
+_STEP = 1 << 20  # bytes of each array in a block, where there is but one step
+_REPEATED = 8  # times that a smaller operand is read, from where on it is written out for longer inner loops
+_PLAIN = {np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul, np.divide: operator.truediv}
 _LONG = 1024  # numbers of an inner loop, from where on its beginning costs nothing
 
 
@@ -43,7 +49,7 @@ def scaled_sum(terms: list[Any], scales: list[Any], shift: Any | None = None) ->
     """
     x = terms[0]
     xp = array_module(x)
-    y = xp.empty_like(x)
+    y = empty_like(x)
     views, beside = [y, *terms], [*scales] if shift is None else [*scales, shift]
     flat = [rows(a) for a in views]
     per_channel = (x.shape[1], *[1] * (x.ndim - 2)) if x.ndim > 1 else ()
@@ -64,6 +70,53 @@ def scaled_sum(terms: list[Any], scales: list[Any], shift: Any | None = None) ->
             y += parts[-1]
 
     along_first_into(views[0], block, *views[1:], *beside)
+    return y
+
+
+def pairwise(f: Any, a: Any, b: Any) -> Any:
+    """f(a, b) for f one of NumPy's add, subtract, multiply and divide, and operands that broadcast.
+
+    Large results of float32 or float64 operands are shared among threads, begin on a cache line, and lie in memory as
+    a does. One number for each channel, b (N or 1, C, 1, …), is repeated to make the inner loops long
+    in channels-last order.
+    """
+    if not (type(a) is type(b) is np.ndarray and a.dtype == b.dtype and a.dtype.char in "fd" and a.ndim == b.ndim):
+        return _PLAIN[f](a, b)
+    if a.shape != b.shape:
+        if any(m not in (1, n) for n, m in zip(a.shape, b.shape, strict=True)):
+            return _PLAIN[f](a, b)
+        if a.ndim > 2 and b.shape[1:] == (a.shape[1], *[1] * (a.ndim - 2)) and rows(a) is not None:
+            return _with_channels(f, a, b)
+    if 0 in a.strides:  # a gradient that was broadcast
+        return _PLAIN[f](a, b)
+    y = empty_like(a)
+    # In the order of a's memory, outermost axis first.
+    order = sorted(range(a.ndim), key=lambda d: -a.strides[d])
+    y_, a_, b_ = (x.transpose(order) for x in (y, a, b))
+    if a.shape == b.shape and a.strides == b.strides == y.strides:
+        y_, a_, b_ = (x.reshape(-1) for x in (y_, a_, b_))
+    elif len(b_) == 1 and len(a_) >= _REPEATED:
+        whole = np.empty((1, *a_.shape[1:]), b.dtype)
+        whole[...] = b_
+        b_ = whole
+    step = max(1, _STEP * len(a_) // max(a.nbytes, 1))
+    tasks: list[Callable[[], Any]] = []
+    for i in range(0, len(a_), step):
+        part = slice(i, i + step)
+        tasks.append(partial(f, a_[part], b_[part] if len(b_) == len(a_) else b_, y_[part]))
+    share(tasks, a)
+    return y
+
+
+def _with_channels(f: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The same for b (N or 1, C, 1, …) and a in channels-last order."""
+    y = empty_like(a)
+    to, from_ = rows(y), rows(a)
+    assert to is not None and from_ is not None
+    n, positions, channels = from_.shape
+    k = side_by_side(positions, channels)
+    to, from_ = (x.reshape(n, positions // k, k * channels) for x in (to, from_))
+    along_first_into(to, lambda y, a, b: f(a, b, out=y), from_, _repeated(b.reshape(-1, 1, channels), k))
     return y
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.backend import array_module, is_array
+from tinygen.kernels.channels import LARGE, pairwise
 from tinygen.kernels.erf import erf as erf_kernel
 from tinygen.kernels.gpu.pointwise import compute
 from tinygen.op import op
@@ -27,7 +28,7 @@ from tinygen.tensor import Tensor
 @op(broadcast=True)
 def add(input, other):
     """y = a + b.    ∂L/∂a = g,  ∂L/∂b = g."""
-    return input + other
+    return input + other if getattr(input, "size", 0) < LARGE else pairwise(np.add, input, other)
 
 
 @add.vjp("input", "other")
@@ -41,7 +42,7 @@ def sub(input, other):
 
     Raises TypeError for two boolean tensors, as PyTorch does.
     """
-    return input - other
+    return input - other if getattr(input, "size", 0) < LARGE else pairwise(np.subtract, input, other)
 
 
 @sub.vjp("input")
@@ -57,7 +58,7 @@ def _(g):
 @op(broadcast=True)
 def mul(input, other):
     """y = a·b.    ∂L/∂a = g·b,  ∂L/∂b = g·a."""
-    return input * other
+    return input * other if getattr(input, "size", 0) < LARGE else pairwise(np.multiply, input, other)
 
 
 @mul.vjp("input")
@@ -73,7 +74,8 @@ def _(g, input):
 @op(broadcast=True)
 def div(input, other):
     """y = a/b, floating also for integers.    ∂L/∂a = g/b,  ∂L/∂b = −g·a/b² = −g·y/b."""
-    return floating(input) / floating(other)
+    input, other = floating(input), floating(other)
+    return input / other if getattr(input, "size", 0) < LARGE else pairwise(np.divide, input, other)
 
 
 @div.vjp("input")

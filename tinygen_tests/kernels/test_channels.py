@@ -3,14 +3,19 @@
 import numpy as np
 import pytest
 
+import tinygen as tg
 from tinygen.kernels import blocks, channels
-from tinygen.kernels.channels import scaled_sum, sum_product
+from tinygen.kernels.channels import pairwise, scaled_sum, sum_product
 from tinygen_tests.draws import numbers
 from tinygen_tests.judge import strided
 
 
 def channels_last(x):
     return np.ascontiguousarray(np.moveaxis(x, 1, -1)).transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+
+
+def batch_last(x):
+    return np.ascontiguousarray(np.moveaxis(x, 0, -1)).transpose(x.ndim - 1, *range(x.ndim - 1))
 
 
 SHAPES = [(3, 4, 6, 6), (2, 5, 7, 3), (5, 3, 16), (1, 1, 1, 1), (0, 3, 2, 2), (2, 3, 0, 4), (2, 3, 4, 2, 2)]
@@ -55,3 +60,55 @@ def test_sum_product(order, shape):
     np.testing.assert_allclose(sum_product(positions, x), x.sum(positions), rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(sum_product(positions, x, z), (x * z).sum(positions), rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(sum_product((0, *positions), x, z), (x * z).sum((0, *positions)), rtol=1e-12, atol=1e-13)
+
+
+SECOND = [
+    (5, 3, 4, 4),
+    (5, 3, 1, 1),
+    (1, 3, 1, 1),
+    (1, 3, 4, 4),
+    (5, 1, 4, 4),
+    (1, 1, 1, 4),
+    (5, 1, 1, 4),
+    (4,),
+    (),
+    (2, 5, 3, 4, 4),
+]
+
+
+@pytest.mark.parametrize("f", [np.add, np.subtract, np.multiply, np.divide])
+@pytest.mark.parametrize(
+    "orders", [(a, b) for a in (np.array, channels_last, batch_last, strided) for b in (np.array, strided)]
+)
+@pytest.mark.parametrize("second", SECOND)
+def test_pairwise_equals_the_operation(f, orders, second, monkeypatch):
+    for module in (blocks, channels):
+        monkeypatch.setattr(module, "_STEP" if module is channels else "_BLOCK", 100)
+    monkeypatch.setattr(blocks, "_SMALL", 0)
+    monkeypatch.setattr(blocks, "_SERIAL", 0)
+    a = orders[0](numbers(0, (5, 3, 4, 4)))
+    b = orders[1](numbers(1, second)) if len(second) > 1 else numbers(1, second)
+    monkeypatch.setattr(channels, "_REPEATED", 2)
+    y = pairwise(f, a, b)
+    np.testing.assert_array_equal(y, f(a, b))
+    if orders[0] in (channels_last, batch_last) and second in SECOND[:4]:
+        assert y.strides == a.strides
+
+
+def test_pairwise_leaves_other_operands_to_the_operation():
+    x = numbers(0, (40, 50))
+    np.testing.assert_array_equal(pairwise(np.multiply, x, 2.0), x * 2.0)
+    np.testing.assert_array_equal(pairwise(np.add, x.astype(int), x.astype(int)), x.astype(int) * 2)
+    np.testing.assert_array_equal(pairwise(np.add, np.broadcast_to(x[:1], x.shape), x), x[:1] + x)
+    with pytest.raises(ValueError, match="broadcast"):
+        pairwise(np.add, x, x[:, :7])
+
+
+def test_large_operands_take_this_way(monkeypatch):
+    calls = []
+    real = channels.pairwise
+    monkeypatch.setattr("tinygen.ops.elementwise.pairwise", lambda *a: calls.append(a) or real(*a))
+    x = tg.tensor(numbers(0, (400, 500)))
+    for y, expected in ((x + x, 2 * x.numpy()), (x - x, 0 * x.numpy()), (x * x, x.numpy() ** 2), (x / x, 1)):
+        np.testing.assert_array_equal(y.numpy(), expected)
+    assert len(calls) == 4

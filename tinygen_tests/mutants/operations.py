@@ -432,4 +432,12 @@ MUTANTS = [
         "the r² pixels of a channel are transposed",
         "ops/test_resampling.py::test_shuffling_is_adjoint_to_unshuffling",
     ),
+    Mutant(
+        "large-operands-share-one-block",
+        "tinygen/kernels/channels.py",
+        "b_[part] if len(b_) == len(a_) else b_, y_[part]",
+        "b_[: len(a_[part])] if len(b_) == len(a_) else b_, y_[part]",
+        "every block of a large array adds the second operand's first",
+        "kernels/test_channels.py::test_pairwise_equals_the_operation*",
+    ),
 ]
