@@ -3,8 +3,8 @@
     python -m benchmarks.reliability.faults                  all, about a minute
     python -m benchmarks.reliability.faults full lock        those whose names contain one of the words
 
-Needs Linux. As root, the disk that is full and the folder that is read-only are real file systems, mounted for the
-purpose; otherwise a limit on file sizes and permissions stand in for them. Exit status 1 where a message or an exit
+Needs Linux. Where root may mount file systems, the disk that is full and the folder that is read-only are such;
+elsewhere a limit on file sizes and permissions stand in for them. Exit status 1 where a message or an exit
 code is not what it should be, or where a file that was good before is not after.
 """
 
@@ -98,9 +98,27 @@ def fault(name: str) -> Callable[[Callable[[Stage], tuple[Said, int, str]]], Cal
     return register
 
 
-def is_root() -> bool:
-    """Whether file systems can be mounted and permissions mean nothing."""
-    return os.geteuid() == 0
+@functools.cache
+def can_mount() -> bool:
+    """Whether file systems can be mounted here: root can, but for most containers' root."""
+    if os.geteuid() != 0:
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True).returncode != 0:
+            return False
+        subprocess.run(["umount", folder], check=True)
+    return True
+
+
+def forbid_writing(folder: Path) -> None:
+    """Take the permission to write from everybody; root does not ask for permission.
+
+    Raises:
+        NotImplementedError: this is root.
+    """
+    if os.geteuid() == 0:
+        raise NotImplementedError("root may write anywhere, and no file system can be mounted here")
+    folder.chmod(0o555)
 
 
 @contextmanager
@@ -124,7 +142,7 @@ def remount(folder: Path, options: str) -> None:
 
 @fault("disk full at the first checkpoint")
 def _(stage: Stage) -> tuple[Said, int, str]:
-    if not is_root():
+    if not can_mount():
         return stage.demo("gan", stage.scratch / "full", limit=500_000), 2, "File too large; make room, then --resume"
     with mounted(stage.scratch / "full", "1m") as disk:
         said = stage.demo("gan", disk / "run")
@@ -138,8 +156,8 @@ def _(stage: Stage) -> tuple[Said, int, str]:
 
 @fault("disk full at a later checkpoint")
 def _(stage: Stage) -> tuple[Said, int, str]:
-    if not is_root():
-        raise NotImplementedError("needs a mounted file system, and so root")
+    if not can_mount():
+        raise NotImplementedError("no file system can be mounted here")
     with mounted(stage.scratch / "fuller", f"{len(stage.whole) * 5 // 2 // 1024}k") as disk:
         said = stage.demo("gan", disk / "run")
         for path in (disk / "run" / CHECKPOINT, previous_path(disk / "run" / CHECKPOINT)):
@@ -162,9 +180,10 @@ def _(stage: Stage) -> tuple[Said, int, str]:
 
 @fault("read-only folder")
 def _(stage: Stage) -> tuple[Said, int, str]:
-    if not is_root():
+    if not can_mount():
         folder = stage.scratch / "locked"
-        folder.mkdir(mode=0o555)
+        folder.mkdir()
+        forbid_writing(folder)
         return stage.demo("gan", folder / "run"), 2, "Permission denied; another folder can be chosen with --out"
     with mounted(stage.scratch / "locked", "64m") as disk:
         remount(disk, "ro")
@@ -173,9 +192,9 @@ def _(stage: Stage) -> tuple[Said, int, str]:
 
 @fault("read-only folder with a run in it, resumed")
 def _(stage: Stage) -> tuple[Said, int, str]:
-    if not is_root():
+    if not can_mount():
         out = stage.copy("kept")
-        out.chmod(0o555)
+        forbid_writing(out)
         said = stage.demo("gan", out, "--resume")
         out.chmod(0o755)
         return said, 2, "Permission denied; another folder"
