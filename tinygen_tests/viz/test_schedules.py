@@ -7,6 +7,8 @@ import tinygen as tg
 from tinygen import viz
 from tinygen.models import NoiseSchedule
 from tinygen.viz import schedules
+from tinygen_tests.draws import stream
+from tinygen_tests.judge import host
 
 pytest.importorskip("matplotlib", reason="the pictures are drawn with matplotlib")
 
@@ -32,13 +34,13 @@ def test_the_curves_are_signal_noise_and_their_ratio(figures):
 
 
 def test_the_images_are_x_t_with_one_noise_for_all(figures):
-    rng = tg.Generator(0)
+    rng = stream(0)
     image, noise = tg.rand(1, 4, 4, rng=rng), tg.randn(1, 4, 4, rng=rng)
     viz.save_schedule("a.png", {"linear": LINEAR, "cosine": COSINE}, image, noise, steps=3)
     figure = figures[0]
     pictures = [axes for axes in figure.axes if axes.images]
     assert len(pictures) == 6
-    x0, ε = 2 * image.numpy()[0] - 1, noise.numpy()[0]
+    x0, ε = 2 * host(image)[0] - 1, host(noise)[0]
     for axes, s, t in zip(pictures, [LINEAR] * 3 + [COSINE] * 3, (0, 50, 100, 0, 25, 50), strict=True):
         x_t = s.signal[t] * x0 + s.noise[t] * ε
         limit = 2 if t else 1
@@ -48,7 +50,7 @@ def test_the_images_are_x_t_with_one_noise_for_all(figures):
 
 
 def test_a_schedule_that_ends_in_pure_noise_and_colour_can_be_drawn(tmp_path):
-    rng = tg.Generator(0)
+    rng = stream(0)
     path = viz.save_schedule(tmp_path / "a.png", {"zero": LINEAR.zero_terminal_snr()}, tg.rand(3, 5, 5, rng=rng),
                              tg.randn(3, 5, 5, rng=rng), title="To nothing")  # fmt: skip
     assert path.read_bytes()[:4] == b"\x89PNG"
