@@ -57,6 +57,10 @@ NAMES = {
     """,
     "tg.safetensors": "save_file load_file",
     "tg.testing": "check_grad check_adjoint GradientError",
+    "tg.viz": """
+        save_graph computation_graph save_matrices save_im2col save_zero_insertion descend save_descent
+        save_schedule gradient_flow save_gradient_flow save_latent_map save_manifold
+    """,
 }
 TENSOR = """
     data grad shape ndim dtype device requires_grad requires_grad_ is_leaf grad_fn backward detach numpy item tolist to
