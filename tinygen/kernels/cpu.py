@@ -23,18 +23,17 @@ products are computed and thrown away, or multiplied by 0.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from itertools import zip_longest
-from math import gcd
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from tinygen.kernels import threads
+from tinygen.kernels import batch_last, threads
 from tinygen.kernels.products import multiply, multiply_transposed, packed
 from tinygen.kernels.threads import scratch
 from tinygen.kernels.tiles import Plan, Slide, Tile, cut, plan, windows
-from tinygen.kernels.windows import Window
+from tinygen.kernels.windows import Window, phases
 
 _FEW = 4  # up to so many channels out, products are added up instead of windows gathered
 _SERIAL = 1 << 25  # multiplications below which one thread is as fast as two: about half a millisecond
@@ -136,6 +135,8 @@ def conv2d(x: Any, w: Any, b: Any, window: Window, groups: int) -> np.ndarray:
     """y = ∂T/∂y(x, w) + b: (N, C, H, W), (O, C/g, kh, kw), (O) or None → (N, O, Ho, Wo)."""
     if x.dtype == np.float16:
         return _in_float32(conv2d, (x, w, b), window, groups)
+    if batch_last.suits(x, window, groups):
+        return batch_last.conv2d(x, w, b, window)
     w, groups = _merged(w, groups)
     N, O, c = x.shape[0], w.shape[0], w.shape[1]
     o = O // groups
@@ -160,15 +161,17 @@ def conv_transpose2d(y: Any, w: Any, b: Any, window: Window, groups: int) -> np.
     """
     if y.dtype == np.float16:
         return _in_float32(conv_transpose2d, (y, w, b), window, groups)
+    if batch_last.suits(y, window, groups):
+        return batch_last.conv_transpose2d(y, w, b, window)
     w, groups = _merged(w, groups)
     N, O, c = y.shape[0], w.shape[0], w.shape[1]
     o = O // groups
     x = np.empty((N, *window.size, groups * c), y.dtype)
     if x.size:
         (sh, sw), rows, taps = window.stride, _channels_last(y), w.transpose(2, 3, 0, 1)
-        phases: list[list[Task]] = []
-        for vertical in _phases(0, window):
-            for horizontal in _phases(1, window):
+        parts: list[list[Task]] = []
+        for vertical in phases(0, window):
+            for horizontal in phases(1, window):
                 part = taps[vertical.taps, horizontal.taps]
                 slide = Slide(
                     part.shape[:2],
@@ -180,9 +183,9 @@ def conv_transpose2d(y: Any, w: Any, b: Any, window: Window, groups: int) -> np.
                 for k in range(groups):
                     i, j = slice(k * o, k * o + o), slice(k * c, k * c + c)
                     bias = None if b is None else b[j]
-                    phases.append(correlate(rows[..., i], part[:, :, i], bias, target[..., j], slide))
+                    parts.append(correlate(rows[..., i], part[:, :, i], bias, target[..., j], slide))
         # Tile by tile, all phases of a tile one after the other: they read the same rows, from the cache.
-        tasks: list[Task] = [task for tile in zip_longest(*phases) for task in tile if task is not None]
+        tasks: list[Task] = [task for tile in zip_longest(*parts) for task in tile if task is not None]
         _start(tasks, y.size * c * window.kernel[0] * window.kernel[1])
     return x.transpose(0, 3, 1, 2)
 
@@ -205,33 +208,6 @@ def _merged(w: np.ndarray, groups: int) -> tuple[np.ndarray, int]:
     return wide.reshape(O, q * c, kh, kw), groups // q
 
 
-class Phase(NamedTuple):
-    """The taps that meet one remainder r of the result's coordinate modulo the stride, and how they slide."""
-
-    remainder: int
-    taps: slice
-    padding: int
-    dilation: int
-
-
-@lru_cache(maxsize=512)
-def _phases(axis: int, window: Window) -> tuple[Phase, ...]:
-    n, k, s = window.size[axis], window.kernel[axis], window.stride[axis]
-    p, d = window.padding[axis], window.dilation[axis]
-    e = gcd(s, d)
-    found = []
-    for r in range(min(s, n)):
-        every = range(k)[next((u for u in range(k) if (r + p - d * u) % s == 0), k) :: s // e]
-        if not every:
-            found.append(Phase(r, slice(0, 0), 0, 1))
-            continue
-        first = (r + p - d * every[0]) // s  # i − a of the first tap; the last one's is the lowest
-        lowest = first - (len(every) - 1) * (d // e)
-        stop = every[0] - s // e if every[0] >= s // e else None
-        found.append(Phase(r, slice(every[-1], stop, -(s // e)), -lowest, d // e))
-    return tuple(found)
-
-
 # ------------------------------------------------------------------------------------ weight gradient
 
 
@@ -243,6 +219,8 @@ def conv2d_weight_gradient(x: Any, y: Any, window: Window, groups: int) -> np.nd
     """
     if x.dtype == np.float16:
         return _in_float32(conv2d_weight_gradient, (x, y), window, groups)
+    if batch_last.suits(x, window, groups):
+        return batch_last.conv2d_weight_gradient(x, y, window)
     (kh, kw), (ph, pw), (dh, dw) = window.kernel, window.padding, window.dilation
     q = _merge(x.shape[1] // groups, y.shape[1] // groups, groups)
     groups //= q
@@ -278,16 +256,13 @@ def _accumulate(x: np.ndarray, y: np.ndarray, slide: Slide) -> np.ndarray:
     totals = np.empty((lanes, O, K), x.dtype)
     cuts = [len(parts) * k // lanes for k in range(lanes + 1)]
     tasks: list[Task] = [
-        partial(_lane, x, y, parts[i:j], layout, slide, totals[k])
-        for k, (i, j) in enumerate(zip(cuts, cuts[1:]))
+        partial(_lane, x, y, parts[i:j], layout, slide, totals[k]) for k, (i, j) in enumerate(zip(cuts, cuts[1:]))
     ]
     _start(tasks, y.size * K)
     return totals.sum(0) if lanes > 1 else totals[0]
 
 
-def _lane(
-    x: np.ndarray, y: np.ndarray, parts: tuple[Tile, ...], layout: Plan, slide: Slide, total: np.ndarray
-) -> None:
+def _lane(x: np.ndarray, y: np.ndarray, parts: tuple[Tile, ...], layout: Plan, slide: Slide, total: np.ndarray) -> None:
     O, ow = y.shape[3], y.shape[2]
     for k, tile in enumerate(parts):
         a = windows(x, tile, layout, slide, ow)
@@ -312,6 +287,8 @@ def channel_sums(y: Any) -> np.ndarray:
     if y.dtype == np.float16:
         return channel_sums(y.astype(np.float32)).astype(np.float16)
     rows = y.transpose(0, 2, 3, 1)
+    if y.transpose(2, 1, 3, 0).flags.c_contiguous and y.size:
+        return batch_last.channel_sums(y)
     if not (rows.flags.c_contiguous and y.size):
         return y.sum((0, 2, 3))
     N, H, W, C = rows.shape

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-_LINE = 64  # bytes in a cache line
+LINE = 64  # bytes in a cache line
 _LONGEST = 256  # threads; a larger number is taken for a mistake
 
 
@@ -179,5 +179,5 @@ def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """A new array with any contents that begins on a cache line (NumPy's own begin on any 16 bytes)."""
     size = math.prod(shape) * dtype.itemsize
-    room = np.empty(size + _LINE, np.uint8)
-    return np.ndarray(shape, dtype, room, -room.ctypes.data % _LINE)
+    room = np.empty(size + LINE, np.uint8)
+    return np.ndarray(shape, dtype, room, -room.ctypes.data % LINE)

@@ -11,6 +11,8 @@ other. Both work on channels-last patches: the numbers of one tap are neighbours
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import gcd
 from typing import Any, NamedTuple
 
 from tinygen.backend import array_module
@@ -43,6 +45,34 @@ class Window(NamedTuple):
         """Rows and columns of the padded picture that are read: s·(out − 1) + d·(k − 1) + 1."""
         (oh, ow), (kh, kw), (sh, sw), (dh, dw) = self.out, self.kernel, self.stride, self.dilation
         return sh * (oh - 1) + dh * (kh - 1) + 1, sw * (ow - 1) + dw * (kw - 1) + 1
+
+
+class Phase(NamedTuple):
+    """The taps that meet one remainder r of the result's coordinate modulo the stride, and how they slide."""
+
+    remainder: int
+    taps: slice
+    padding: int
+    dilation: int
+
+
+@lru_cache(maxsize=512)
+def phases(axis: int, window: Window) -> tuple[Phase, ...]:
+    """The phases of one axis of conv_transpose2d; kernels/cpu.py says what they are."""
+    n, k, s = window.size[axis], window.kernel[axis], window.stride[axis]
+    p, d = window.padding[axis], window.dilation[axis]
+    e = gcd(s, d)
+    found = []
+    for r in range(min(s, n)):
+        every = range(k)[next((u for u in range(k) if (r + p - d * u) % s == 0), k) :: s // e]
+        if not every:
+            found.append(Phase(r, slice(0, 0), 0, 1))
+            continue
+        first = (r + p - d * every[0]) // s  # i − a of the first tap; the last one's is the lowest
+        lowest = first - (len(every) - 1) * (d // e)
+        stop = every[0] - s // e if every[0] >= s // e else None
+        found.append(Phase(r, slice(every[-1], stop, -(s // e)), -lowest, d // e))
+    return tuple(found)
 
 
 def padded(x: Any, window: Window) -> Any:

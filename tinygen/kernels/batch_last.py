@@ -1,0 +1,490 @@
+"""Convolution of many pictures at once, the number of the picture innermost in memory: (H, C, W, N).
+
+A row of N numbers belongs to one channel of one place. Tap (u, v) of a filter, seen from all places of an output row
+and all pictures, is a run of such rows, so the window needs no copy (no im2col): for output row i,
+
+    Y_i = Σ_v W_v X_{i,v},   W_v (O, kh·C),   X_{i,v} (kh·C, Wo·N),
+
+where X_{i,v} lies in the picture as it is: its rows are the channels of the picture's rows s·i − p … s·i − p + kh − 1
+(one follows the other in memory), its columns begin v − p places along the row. What would be read beside the
+picture is left out of the product instead of multiplied as zeros: at the upper and lower edge u takes fewer values,
+at the left and right edge fewer columns get a product added.
+
+A task is a few output rows: a handful of long NumPy calls, which is also what threads under Python's interpreter
+lock want. Products are cut into blocks of columns that OpenBLAS multiplies without packing (kernels/products.py).
+Sums are done in an order that depends on the shapes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygen.kernels.products import BLOCK
+from tinygen.kernels.threads import LINE, aligned, run, scratch
+from tinygen.kernels.windows import Pair, Window, phases
+
+LEAST = 16  # pictures from where on this order pays: 64 bytes of each place and channel, a cache line
+_MOST = 192  # pictures in a task
+_WORK = 1 << 25  # multiplications in a task: about half a millisecond
+_SERIAL = 1 << 24  # multiplications below which one thread is as fast as two
+_STEP = 1 << 21  # bytes of the products that are added up at a time
+_FEW = 4  # up to so many channels out, products are added up instead of windows read
+_GATHERED = 64  # windows of up to so many numbers are copied together (im2col): products over less sums are slow
+_CHUNK = 256  # columns of a product that is done without packing
+_BLOCK = 16  # pictures whose numbers are moved at a time when the order in memory changes
+
+Task = Callable[[], Any]
+
+
+def suits(x: np.ndarray, window: Window, groups: int) -> bool:
+    """Whether a convolution is done in this order; kernels/cpu.py does the others."""
+    return len(x) >= LEAST and x.size > 0 and groups == 1 and window.dilation == (1, 1)
+
+
+class Span(NamedTuple):
+    """Output places start … stop, all of which see the taps first … last − 1 inside the picture."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+
+def batch_last(x: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) → (H, C, W, N) without gaps in memory: a view where x lies like that."""
+    rows = x.transpose(2, 1, 3, 0)
+    if rows.flags.c_contiguous:
+        return rows
+    new = aligned(rows.shape, x.dtype)
+    N = len(x)
+    tasks: list[Task] = [
+        partial(np.copyto, new[..., n : n + _BLOCK], rows[..., n : n + _BLOCK]) for n in range(0, N, _BLOCK)
+    ]
+    _start(tasks, 16 * x.size)
+    return new
+
+
+def _on_line(rows: np.ndarray) -> np.ndarray:
+    """The array, copied where it does not begin on a cache line: products with it take a third less time then."""
+    if rows.ctypes.data % LINE == 0:
+        return rows
+    new = aligned(rows.shape, rows.dtype)
+    tasks: list[Task] = [partial(np.copyto, new[i : i + 1], rows[i : i + 1]) for i in range(len(rows))]
+    _start(tasks, 16 * rows.size)
+    return new
+
+
+def _start(tasks: list[Task], work: int) -> None:
+    if work < _SERIAL:
+        for task in tasks:
+            task()
+    else:
+        run(tasks)
+
+
+@lru_cache(maxsize=1024)
+def _spans(start: int, stop: int, size: int, taps: int, stride: int, padding: int) -> tuple[Span, ...]:
+    """Output places start … stop of one axis, in runs that see the same taps."""
+    found: list[Span] = []
+    for i in range(start, stop):
+        first = min(max(padding - stride * i, 0), taps)
+        last = max(min(size + padding - stride * i, taps), first)
+        if found and found[-1][2:] == (first, last):
+            found[-1] = found[-1]._replace(stop=i + 1)
+        else:
+            found.append(Span(i, i + 1, first, last))
+    return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def _reached(out: int, size: int, taps: int, stride: int, padding: int) -> tuple[tuple[int, int, int], ...]:
+    """(tap, start, stop) for each tap of one axis: output places where it is inside; widest first."""
+    found = []
+    for v in range(taps):
+        start = max(-((v - padding) // stride), 0)
+        stop = min((size - 1 + padding - v) // stride + 1, out)
+        if start < stop:
+            found.append((v, start, stop))
+    return tuple(sorted(found, key=lambda span: (span[1] - span[2], span[0])))
+
+
+@lru_cache(maxsize=1024)
+def _chunk(n: int, k: int, o: int) -> int:
+    """How many of n columns are multiplied at a time: a divisor of n small enough, or all of them, packed."""
+    for d in range(min(n, _CHUNK, BLOCK // (k * o)), 31, -1):
+        if n % d == 0 and d % 16 == 0:
+            return d
+    return n
+
+
+@lru_cache(maxsize=1024)
+def _sums(n: int, k: int, o: int) -> tuple[int, int]:
+    """Over how many places, for how many channels out, a product of the weight gradient goes.
+
+    It begins anew after so many places, and what it has found is added up: the fewer times the better.
+    """
+    for wide in (o, 32):
+        if o % wide == 0 and _chunk(n, k, wide) >= min(n, 128):
+            return _chunk(n, k, wide), wide
+    return n, o
+
+
+@lru_cache(maxsize=1024)
+def _cut(N: int, oh: int, work: int) -> tuple[tuple[int, int, int, int], ...]:
+    """(n0, n1, i0, i1) of the tasks, for ``work`` multiplications in an output row of one picture."""
+    parts = -(-N // _MOST)
+    pictures = [N * k // parts // 16 * 16 for k in range(parts)] + [N]
+    pieces = min(max(oh * work * N // parts // _WORK, -(-4 // parts)), oh)
+    pieces = min(-(-pieces // 4) * 4, oh) if pieces * parts > 2 else pieces
+    rows = [oh * k // pieces for k in range(pieces + 1)]
+    return tuple((n0, n1, i0, i1) for i0, i1 in zip(rows, rows[1:]) for n0, n1 in zip(pictures, pictures[1:]))
+
+
+def _windows(x: np.ndarray, top: int, left: int, n0: int, shape: tuple[int, ...], stride: Pair) -> np.ndarray:
+    """X_{i,v} for rows and columns of windows that begin at (top, left): (I, J, K, n), K = kernel rows × channels.
+
+    With stride 1 and all pictures, the J columns are one run and come as (I, 1, K, J·n).
+    """
+    _, C, W, N = x.shape
+    I, J, K, n = shape
+    item = x.itemsize
+    row = C * W * N * item
+    offset = top * row + (left * N + n0) * item
+    if stride[1] == 1 and n == N:
+        return np.ndarray((I, 1, K, J * N), x.dtype, x, offset, (stride[0] * row, 0, W * N * item, item))
+    strides = (stride[0] * row, stride[1] * N * item, W * N * item, item)
+    return np.ndarray((I, J, K, n), x.dtype, x, offset, strides)
+
+
+def _multiply(w: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+    """out (I, O, J, n) = W (O, K) X (I, J, K, n), or X (I, 1, K, J·n)."""
+    I, J, K, n = x.shape
+    O = len(w)
+    c = _chunk(n, K, O)
+    left = x.reshape(I, J, K, n // c, c).swapaxes(2, 3)
+    result = out.reshape(I, O, J, n // c, c).transpose(0, 2, 3, 1, 4)
+    np.matmul(w, left, out=result)
+
+
+def _gathered(x: np.ndarray, tile: tuple[int, int, int, int], kernel: Pair, stride: Pair, padding: Pair, ow: int):
+    """The windows of a tile, copied: (I, kw·kh·C, ow·n) in scratch memory."""
+    H, C, W, _ = x.shape
+    n0, n1, i0, i1 = tile
+    (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
+    b = scratch("windows", (i1 - i0, kw, kh, C, ow, n1 - n0), x.dtype)
+    for u in range(kh):
+        first = min(max(-((u - ph) // sh), i0), i1)
+        last = max(min((H - 1 + ph - u) // sh + 1, i1), first)
+        b[: first - i0, :, u] = 0
+        b[last - i0 :, :, u] = 0
+        if first == last:
+            continue
+        top = sh * first + u - ph
+        rows = x[top : top + sh * (last - first - 1) + 1 : sh, :, :, n0:n1]
+        for v in range(kw):
+            start = min(max(-((v - pw) // sw), 0), ow)
+            stop = max(min((W - 1 + pw - v) // sw + 1, ow), start)
+            target = b[first - i0 : last - i0, v, u]
+            target[:, :, :start] = 0
+            target[:, :, stop:] = 0
+            if start < stop:
+                left = sw * start + v - pw
+                target[:, :, start:stop] = rows[:, :, left : left + sw * (stop - start - 1) + 1 : sw]
+    return b.reshape(i1 - i0, kw * kh * C, -1)
+
+
+# ------------------------------------------------------------------------- convolution and its transpose
+
+
+def correlate(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, stride: Pair, padding: Pair
+) -> list[Task]:
+    """The tasks of y = conv(x, w) + b: x (H, C, W, N), w (kh, kw, C, O), y (oh, O, ow, N) whose rows may be apart.
+
+    Padding may be negative: rows that are skipped.
+    """
+    kh, kw, C, O = w.shape
+    oh, _, ow, N = y.shape
+    x = _on_line(x)
+    taps = aligned((kw, O, kh * C), x.dtype)
+    taps[...] = w.transpose(1, 3, 0, 2).reshape(kw, O, kh * C)
+    gather = kw > 1 and kh * kw * C <= _GATHERED
+    matrix = taps.swapaxes(0, 1).reshape(O, -1) if gather else taps
+    bias = None if b is None else b[:, None, None]
+    work = partial(_correlate_gathered, kernel=(kh, kw)) if gather else _correlate
+    tiles = _cut(N, oh, kh * kw * C * O * ow)
+    return [partial(work, x, matrix, bias, y, tile, stride=stride, padding=padding) for tile in tiles]
+
+
+def _correlate_gathered(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    y: np.ndarray,
+    tile: tuple[int, int, int, int],
+    stride: Pair,
+    padding: Pair,
+    kernel: Pair,
+) -> None:
+    n0, n1, i0, i1 = tile
+    O, ow = y.shape[1:3]
+    for i, j in _steps(i0, i1, (O + w.shape[1]) * ow * (n1 - n0) * x.itemsize):
+        windows = _gathered(x, (n0, n1, i, j), kernel, stride, padding, ow)
+        target = y[i:j, :, :, n0:n1]
+        total = scratch("sum", target.shape, x.dtype)
+        _multiply(w, windows[:, None], total)
+        if b is None:
+            target[...] = total
+        else:
+            np.add(total, b, out=target)
+
+
+def _steps(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """Runs of rows of ``size`` bytes each, about _STEP bytes in a run."""
+    step = max(_STEP // max(size, 1), 1)
+    return ((i, min(i + step, stop)) for i in range(start, stop, step))
+
+
+def _correlate(
+    x: np.ndarray,
+    taps: np.ndarray,
+    b: np.ndarray | None,
+    y: np.ndarray,
+    tile: tuple[int, int, int, int],
+    stride: Pair,
+    padding: Pair,
+) -> None:
+    """The sum over v, one product for each, widest first; over u within the product."""
+    (sh, sw), (ph, pw) = stride, padding
+    n0, n1, i0, i1 = tile
+    H, C, W, _ = x.shape
+    kw, O, K = taps.shape
+    ow = y.shape[2]
+    columns = _reached(ow, W, kw, sw, pw)
+    for start, stop, first, last in _spans(i0, i1, H, K // C, sh, ph):
+        for i, j in _steps(start, stop, O * ow * (n1 - n0) * x.itemsize):
+            target = y[i:j, :, :, n0:n1]
+            direct = target.strides[2:] == ((n1 - n0) * x.itemsize, x.itemsize)
+            total = target if direct else scratch("sum", target.shape, x.dtype)
+            for k, (v, left, right) in enumerate(columns if last > first else ()):
+                whole = right - left == ow
+                if k == 0 and not whole:
+                    total[...] = 0
+                out = total if k == 0 and whole else scratch("product", (j - i, O, right - left, n1 - n0), x.dtype)
+                shape = (j - i, right - left, (last - first) * C, n1 - n0)
+                windows = _windows(x, sh * i + first - ph, sw * left + v - pw, n0, shape, stride)
+                _multiply(taps[v, :, first * C : last * C], windows, out)
+                if out is not total:
+                    part = total[:, :, left:right]
+                    np.add(part, out, out=part)
+            if last == first or not columns:
+                total[...] = 0
+            if b is not None:
+                np.add(total, b, out=target)
+            elif not direct:
+                target[...] = total
+
+
+def scatter(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, stride: Pair, first: Pair, step: int
+) -> list[Task]:
+    """The tasks of y = b + Σ_{u,v} w_{u,v} x put at places s·i + first + step·u: multiply first, then add.
+
+    Right where y has few channels: x is read once. x (H, C, W, N), w (kh, kw, C, O), y (oh, O, ow, N).
+    """
+    kh, kw, C, O = w.shape
+    matrix = aligned((kh * kw * O, C), x.dtype)
+    matrix[...] = w.transpose(0, 1, 3, 2).reshape(-1, C)
+    tiles = _cut(y.shape[3], y.shape[0], -(-kh * kw * C * O * y.shape[2] // (stride[0] * stride[1])))
+    bias = 0 if b is None else b[:, None, None]
+    return [partial(_scatter, x, matrix, bias, y, tile, (kh, kw), stride, first, step) for tile in tiles]
+
+
+def _scatter(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: Any,
+    y: np.ndarray,
+    tile: tuple[int, int, int, int],
+    kernel: Pair,
+    stride: Pair,
+    first: Pair,
+    step: int,
+) -> None:
+    (kh, kw), (sh, sw) = kernel, stride
+    n0, n1, m0, m1 = tile
+    H, C, W, _ = x.shape
+    O, ow = y.shape[1:3]
+    low, high = sorted((first[0], first[0] + step * (kh - 1)))
+    top, bottom = max(-((high - m0) // sh), 0), min((m1 - 1 - low) // sh + 1, H)
+    target = y[m0:m1, :, :, n0:n1]
+    total = scratch("sum", target.shape, x.dtype)
+    total[...] = b
+    if top < bottom:
+        product = scratch("product", (bottom - top, kh * kw * O, W, n1 - n0), x.dtype)
+        _multiply(w, _windows(x, top, 0, n0, (bottom - top, W, C, n1 - n0), (1, 1)), product)
+        planes = product.reshape(bottom - top, kh, kw, O, W, n1 - n0)
+        for u in range(kh):
+            shift = first[0] + step * u
+            i0, i1 = max(-((shift - m0) // sh), top), min((m1 - 1 - shift) // sh + 1, bottom)
+            for v in range(kw):
+                across = first[1] + step * v
+                j0, j1 = max(-(across // sw), 0), min((ow - 1 - across) // sw + 1, W)
+                if i0 < i1 and j0 < j1:
+                    m, k = sh * i0 + shift - m0, sw * j0 + across
+                    part = total[m : m + sh * (i1 - i0 - 1) + 1 : sh, :, k : k + sw * (j1 - j0 - 1) + 1 : sw]
+                    np.add(part, planes[i0 - top : i1 - top, u, v, :, j0:j1], out=part)
+    target[...] = total
+
+
+# ------------------------------------------------------------------------------------ weight gradient
+
+
+def accumulate(x: np.ndarray, y: np.ndarray, kernel: Pair, stride: Pair, padding: Pair) -> np.ndarray:
+    """Σ over places and pictures of window × output: x (H, C, W, N), y (oh, O, ow, N) → (kw, kh·C, O).
+
+    A lane is a run of tasks' tiles, added up one after the other; then the lanes are added, in their order.
+    """
+    (kh, kw), C, (oh, O, ow, N) = kernel, x.shape[1], y.shape
+    tiles = _cut(N, oh, kh * kw * C * O * ow)
+    lanes = min(len(tiles), max(4, min(16, (4 << 20) // (kh * kw * C * O * x.itemsize))))
+    totals = np.zeros((lanes, kw, kh * C, O), x.dtype)
+    cuts = [len(tiles) * k // lanes for k in range(lanes + 1)]
+    gather = kw > 1 and kh * kw * C <= _GATHERED
+    work = _lane_gathered if gather else _lane
+    tasks: list[Task] = [
+        partial(work, x, y, tiles[i:j], kernel, stride, padding, totals[k])
+        for k, (i, j) in enumerate(zip(cuts, cuts[1:]))
+    ]
+    _start(tasks, kh * kw * C * O * ow * oh * N)
+    return totals.sum(0) if lanes > 1 else totals[0]
+
+
+def _turned(y: np.ndarray) -> np.ndarray:
+    """(I, O, J, n) → (I, J, n, O), copied: BLAS is quickest where the sum runs along one factor's columns."""
+    turned = scratch("turned", (y.shape[0], y.shape[2], y.shape[3], y.shape[1]), y.dtype)
+    for i in range(len(y)):
+        np.copyto(turned[i], y[i].transpose(1, 2, 0))
+    return turned
+
+
+def _add_products(x: np.ndarray, y: np.ndarray, total: np.ndarray) -> None:
+    """total (K, O) += Σ X Y for X (I, J, K, n), Y (I, J, n, O)."""
+    I, J, K, n = x.shape
+    O = y.shape[3]
+    c, o = _sums(n, K, O)
+    parts = scratch("parts", (I, J, n // c, K, O), x.dtype)
+    left = x.reshape(I, J, K, n // c, c).swapaxes(2, 3)[:, :, :, None]
+    right = y.reshape(I, J, n // c, c, O // o, o).swapaxes(3, 4)
+    np.matmul(left, right, out=parts.reshape(I, J, n // c, K, O // o, o).swapaxes(3, 4))
+    np.add(total, np.add.reduce(parts.reshape(-1, K * O), 0).reshape(K, O), out=total)
+
+
+def _lane(
+    x: np.ndarray, y: np.ndarray, tiles: tuple, kernel: Pair, stride: Pair, padding: Pair, total: np.ndarray
+) -> None:
+    (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
+    H, C, W, N = x.shape
+    O, ow = y.shape[1:3]
+    columns = _reached(ow, W, kw, sw, pw)
+    for n0, n1, i0, i1 in tiles:
+        n = n1 - n0
+        for start, stop, first, last in _spans(i0, i1, H, kh, sh, ph):
+            if first == last:
+                continue
+            for i, j in _steps(start, stop, O * ow * n * x.itemsize):
+                turned = _turned(y[i:j, :, :, n0:n1])
+                for v, left, right in columns:
+                    shape = (j - i, right - left, (last - first) * C, n)
+                    windows = _windows(x, sh * i + first - ph, sw * left + v - pw, n0, shape, stride)
+                    part = turned[:, left:right].reshape(j - i, windows.shape[1], -1, O)
+                    _add_products(windows, part, total[v, first * C : last * C])
+
+
+def _lane_gathered(
+    x: np.ndarray, y: np.ndarray, tiles: tuple, kernel: Pair, stride: Pair, padding: Pair, total: np.ndarray
+) -> None:
+    O, ow = y.shape[1:3]
+    K = kernel[0] * kernel[1] * x.shape[1]
+    for n0, n1, i0, i1 in tiles:
+        for i, j in _steps(i0, i1, (O + K) * ow * (n1 - n0) * x.itemsize):
+            windows = _gathered(x, (n0, n1, i, j), kernel, stride, padding, ow)
+            turned = _turned(y[i:j, :, :, n0:n1]).reshape(j - i, 1, -1, O)
+            _add_products(windows[:, None], turned, total.reshape(K, O))
+
+
+# ------------------------------------------------------------------------- the three products of a convolution
+
+
+def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, window: Window) -> np.ndarray:
+    """y = ∂T/∂y(x, w) + b: (N, C, H, W), (O, C, kh, kw), (O) or None → (N, O, Ho, Wo), batch last in memory."""
+    O, C, kh, kw = w.shape
+    y = aligned((window.out[0], O, window.out[1], len(x)), x.dtype)
+    if y.size:
+        rows, taps = batch_last(x), w.transpose(2, 3, 1, 0)
+        if window.stride == (1, 1) and kh * kw > 1 and O <= _FEW and C > 2 * O:
+            tasks = scatter(rows, taps, b, y, (1, 1), window.padding, -1)
+        else:
+            tasks = correlate(rows, taps, b, y, window.stride, window.padding)
+        _start(tasks, y.size * C * kh * kw)
+    return y.transpose(3, 1, 0, 2)
+
+
+def conv_transpose2d(y: np.ndarray, w: np.ndarray, b: np.ndarray | None, window: Window) -> np.ndarray:
+    """x = ∂T/∂x(w, y) + b: (N, O, Ho, Wo), (O, C, kh, kw), (C) or None → (N, C, H, W), batch last in memory."""
+    O, C, kh, kw = w.shape
+    x = aligned((window.size[0], C, window.size[1], len(y)), y.dtype)
+    if x.size:
+        (sh, sw), (ph, pw), rows, taps = window.stride, window.padding, batch_last(y), w.transpose(2, 3, 0, 1)
+        if C <= _FEW and O > 2 * C:
+            tasks = scatter(rows, taps, b, x, (sh, sw), (-ph, -pw), 1)
+        else:
+            parts = [
+                correlate(
+                    rows,
+                    taps[i.taps, j.taps],
+                    b,
+                    x[i.remainder :: sh, :, j.remainder :: sw],
+                    (1, 1),
+                    (i.padding, j.padding),
+                )
+                for i in phases(0, window)
+                for j in phases(1, window)
+            ]
+            # All phases of some rows one after the other: they read the same rows, from the cache.
+            tasks = [task for tile in zip_longest(*parts) for task in tile if task is not None]
+        _start(tasks, y.size * C * kh * kw)
+    return x.transpose(3, 1, 0, 2)
+
+
+def conv2d_weight_gradient(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
+    """w = ∂T/∂w(x, y): (N, C, H, W), (N, O, Ho, Wo) → (O, C, kh, kw); the windows may be y's (kernels/cpu.py)."""
+    (kh, kw), (ph, pw), C, O = window.kernel, window.padding, x.shape[1], y.shape[1]
+    if not y.size:
+        return np.zeros((O, C, kh, kw), x.dtype)
+    a, g = batch_last(x), batch_last(y)
+    if window.stride == (1, 1) and O < C and 1 < kh * kw and kh * kw * O <= _GATHERED:
+        w = accumulate(g, a, window.kernel, (1, 1), (kh - 1 - ph, kw - 1 - pw)).reshape(kw, kh, O, C)
+        return np.ascontiguousarray(w[::-1, ::-1].transpose(2, 3, 1, 0))
+    w = accumulate(a, g, window.kernel, window.stride, window.padding).reshape(kw, kh, C, O)
+    return np.ascontiguousarray(w.transpose(3, 2, 1, 0))
+
+
+def channel_sums(y: np.ndarray) -> np.ndarray:
+    """Σ over pictures and places, (N, C, H, W) batch last in memory → (C)."""
+    rows = y.transpose(2, 1, 3, 0)
+    H, C = rows.shape[:2]
+    sums = np.empty((H, C), y.dtype)
+    cuts = [H * k // 4 for k in range(5)]
+    tasks: list[Task] = [
+        partial(np.add.reduce, rows[i:j].reshape(j - i, C, -1), 2, None, sums[i:j])
+        for i, j in zip(cuts, cuts[1:])
+        if i < j
+    ]
+    _start(tasks, 8 * y.size)
+    return sums.sum(0)
