@@ -17,6 +17,7 @@ SECTIONS = ("Shapes", "Args", "Attributes", "Returns", "Yields", "Raises", "Sour
 _HEAD = re.compile(rf"^({'|'.join(SECTIONS)})( \([^)]*\))?:(?=\s|$)")
 # What makes a line of text a formula: a relation with something on both sides, as it is written beside symbols.
 _RELATION = re.compile(r"\S\s*(?:\+=|[=←≈∝≤≥∈≠]|\s~\s)\s*\S|[∀∃Σ∏]|→ [\w(]")
+_STATED = re.compile(r"\S\s*(?:\+=|[=←≈∝])\s*\S|\s~\s|[∀∃ΣΠ∫‖]|→ [\w(]")  # in a sentence, where a ≥ 0 is no formula
 _DERIVATIVE = re.compile(r"^\W*(∂|∇|dL|with G)")
 _AS = re.compile(r"\bas (?:in )?(?:those of )?(?::\w+:`[~.]?([\w.]+)`|``?([\w.]+)``?)")
 _ROLE = re.compile(r":\w+:`([^`]+)`")
@@ -127,16 +128,19 @@ def formula(doc: Docstring) -> list[str]:
     The first sentence is the formula where it has a relation in it; else the first indented block that has one, or
     the first sentence of the text, whichever comes first.
     """
-    for block in doc.body:
+    for block, after in zip(doc.body, [*doc.body[1:], None], strict=True):
         if block.literal:
             lines = [line for line in block.lines if line.strip()]
             if any(_RELATION.search(line) for line in lines) and not _DERIVATIVE.match(lines[0]) and not _code(lines):
                 return _trimmed(lines)
             continue
-        for part in re.split(r"\s{3,}", " ".join(block.lines)):
-            for sentence in _sentences(part):
+        for part in re.split(r"\s{3,}(?=∂|∇|d\w =)", " ".join(block.lines)):
+            sentences = _sentences(part)
+            if sentences and sentences[-1].endswith(":") and after is not None and after.literal:
+                sentences.pop()  # it says that the formula follows
+            for sentence in sentences:
                 bare = re.sub(r"``.*?``|:\w+:`[^`]*`", "x", sentence)
-                if _RELATION.search(bare.partition("∂L/∂")[0]) and not _DERIVATIVE.match(sentence):
+                if _STATED.search(bare.partition("∂L/∂")[0]) and not _DERIVATIVE.match(sentence):
                     return [sentence]
     return []
 

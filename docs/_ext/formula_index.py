@@ -133,7 +133,8 @@ def chapters(env: Any) -> dict[str, list[str]]:
 def _row(app: Any, docname: str, symbol: Symbol, shown: dict[str, list[str]], about: str | None) -> nodes.row:
     row = nodes.row()
     entry = nodes.entry(classes=["f"])
-    entry += nodes.line_block("", *(nodes.line("", line) for line in plain(symbol)), classes=["formula"])
+    lines = plain(symbol)
+    entry += nodes.line_block("", *(nodes.line("", line) for line in lines), classes=["aligned"] if lines[1:] else [])
     row += entry
     _cell(row, _symbol_link(app, docname, symbol), classes=("s",))
     place = symbol.located

@@ -261,6 +261,10 @@ def is_record(symbol: Symbol) -> bool:
     return symbol.kind == "class" and (issubclass(value, tuple) or hasattr(value, "__dataclass_fields__"))
 
 
+def _place(module: str, order: list[str]) -> int:
+    return next(i for i, name in enumerate(order) if module == name or module.startswith(name + "."))
+
+
 @cache
 def groups() -> dict[str, list[Symbol]]:
     """The index: every symbol that needs a formula, by group, in the order of the files."""
@@ -278,9 +282,9 @@ def groups() -> dict[str, list[Symbol]]:
         ]
         if fits:
             found[max(fits)[1]].append(symbol)
-    order = {name: i for i, names in enumerate(GROUPS.values()) for name in names.split()}
-    for symbols in found.values():
-        symbols.sort(key=lambda s: (order.get(s.object.__module__.removeprefix("tinygen."), 99), s.located.first))
+    for title, symbols in found.items():
+        order = [f"tinygen.{name}" for name in GROUPS[title].split()]
+        symbols.sort(key=lambda s: (_place(s.object.__module__, order), s.object.__module__, s.located.first))
     return {title: symbols for title, symbols in found.items() if symbols}
 
 

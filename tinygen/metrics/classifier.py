@@ -35,7 +35,7 @@ CHUNK = 500  # images computed at a time, so that 10,000 of them need little mem
 
 
 class DigitClassifier(nn.Module):
-    """A small convolutional network: images → 64 features → the probabilities of ten digits.
+    """p = softmax(W h(x) + b): a small convolutional network, images x → 64 features h → ten probabilities p.
 
     Each width w is a stage conv 3×3 → ReLU → conv 3×3 → ReLU → max-pool 2×2, so that H and W are halved (rounded down)
     once a stage; a dense layer then makes the features. Dropout stands before and behind the features while training.

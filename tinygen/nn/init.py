@@ -90,7 +90,7 @@ def zeros_(tensor: Tensor) -> Tensor:
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The factor by which a nonlinearity f shrinks a standard normal signal, inverted: 1/√E[f(x)²], or a custom.
+    """gain = 1/√E[f(x)²], x ~ N(0, 1), or a custom: what makes up for how much a nonlinearity f shrinks a signal.
 
     ===============  ================
     linear, conv…    1

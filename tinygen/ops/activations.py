@@ -77,7 +77,7 @@ def _(g, input, negative_slope):
 
 @op
 def _leaky(g, x, slope):
-    """g·([x > 0] + s·[x ≤ 0]): linear in g, so ∂/∂g is the same op; constant in x almost everywhere."""
+    """z = g·([x > 0] + s·[x ≤ 0]): linear in g, so ∂L/∂g is the same op; constant in x almost everywhere."""
     xp = array_module(g)
 
     def block(y, g, x):

@@ -95,7 +95,15 @@ class _Gradients:
 
 @op(aux=True)
 def _attention(query, key, value, scale):
-    """Y = softmax(s·Q Kᵀ) V, without storing the scores (kernels/attention.py). See scaled_dot_product_attention."""
+    """Y = A V, A = softmax(s·Q Kᵀ), without storing the scores (kernels/attention.py). See scaled_dot_product_attention.
+
+    ∂L/∂V = Aᵀ G,  ∂L/∂Q = s·H K,  ∂L/∂K = s·Hᵀ Q,  with H = A∘(G Vᵀ − Σ A∘G Vᵀ), the sum over the keys.
+
+    Shapes: (…, L, d), (…, S, d), (…, S, e) → (…, L, e).
+
+    Source: Vaswani et al., *Attention is all you need* (2017), eq. 1; Dao et al., *FlashAttention* (2022), for doing
+    without the scores.
+    """
     if kernel.fits(query, key, value):
         y, saved = kernel.attention(query, key, value, scale)
         return y, _Gradients(saved)

@@ -172,10 +172,10 @@ def _tri(input: Tensor, diagonal: int, lower: bool) -> Tensor:
 
 
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
-    """x where column − row ≤ diagonal, else 0, in the last two axes.    ∂L/∂x = tril(g)."""
+    """y = x where column − row ≤ diagonal, else 0, in the last two axes.    ∂L/∂x = tril(g)."""
     return _tri(input, diagonal, True)
 
 
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
-    """x where column − row ≥ diagonal, else 0, in the last two axes.    ∂L/∂x = triu(g)."""
+    """y = x where column − row ≥ diagonal, else 0, in the last two axes.    ∂L/∂x = triu(g)."""
     return _tri(input, diagonal, False)

@@ -77,7 +77,7 @@ def sliding(size: Pair, kernel: Pair, stride: Any, padding: Any, dilation: Any, 
 
 @op
 def _unfold(input, window):
-    """Column l of y holds what window l sees. See unfold.
+    """y = P x: column l of y holds what window l sees. See unfold.
 
     A tap of a window is one number of x or a zero, so y = P x with a matrix P of zeros and ones; ∂L/∂x = Pᵀ g adds
     every g to the number that it was read from: fold.

@@ -39,7 +39,7 @@ class Coverage:
 
 
 def mode_coverage(points: Any, modes: Any, std: float, radius: float = 3.0, least: int = 1) -> Coverage:
-    """Count the points within ``radius`` standard deviations of their nearest mode, mode by mode.
+    """n_k = #{x : ‖x − μ_k‖ ≤ rσ, μ_k the nearest mode}: count the points near each mode.
 
     Of true samples of one Gaussian in the plane the share 1 − e^(−r²/2) lies within r·σ: 98.9 % for r = 3.
 

@@ -60,7 +60,7 @@ class AdversarialLoss:
 
 
 class Minimax(AdversarialLoss):
-    """The game of the paper: both sides play for one value V, min_G max_D V, with D(x) = σ(a).
+    """The game of the paper: both sides play for one value V, min_G max_D V, where D(x) is σ(a).
 
         V = E_p[ ln D(x) ] + E_q[ ln(1 − D(x)) ],    L_D = −V,    L_G = E_q[ ln(1 − D(x)) ]
 

@@ -70,7 +70,7 @@ def gradient_penalty(
     rng: Generator | None = None,
     target: float = 1.0,
 ) -> Tensor:
-    """E[ (‖∇D(x̂)‖₂ − 1)² ] at points x̂ between real and fake: WGAN-GP's penalty, which the caller weighs by λ = 10.
+    """P = E[ (‖∇D(x̂)‖₂ − 1)² ] at points x̂ between real and fake: WGAN-GP's penalty, which the caller weighs by λ = 10.
 
     The best critic of W₁ has slope 1 almost everywhere on the lines that carry q to p, which is why the penalty has
     two sides and why it is taken between the images and not on them. The norm is over all axes but the first: one
@@ -97,7 +97,7 @@ def gradient_penalty(
 
 
 def r1_penalty(critic: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
-    """E_p[ ‖∇D(x)‖² ] on real images: R1, which the caller weighs by γ/2.
+    """R₁ = E_p[ ‖∇D(x)‖² ] on real images, which the caller weighs by γ/2.
 
     At the end of the game, where q = p, D should be flat on the data; a slope there pushes G away from the solution
     it has found. With the penalty, GAN training converges locally; without any it need not.
