@@ -95,7 +95,7 @@ class _Gradients:
 
 @op(aux=True)
 def _attention(query, key, value, scale):
-    """Y = A V, A = softmax(s·Q Kᵀ), without storing the scores (kernels/attention.py). See scaled_dot_product_attention.
+    """Y = A V, A = softmax(s·Q Kᵀ), the scores not stored (kernels/attention.py). See scaled_dot_product_attention.
 
     ∂L/∂V = Aᵀ G,  ∂L/∂Q = s·H K,  ∂L/∂K = s·Hᵀ Q,  with H = A∘(G Vᵀ − Σ A∘G Vᵀ), the sum over the keys.
 
