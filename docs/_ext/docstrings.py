@@ -128,7 +128,7 @@ def formula(doc: Docstring) -> list[str]:
     The first sentence is the formula where it has a relation in it; else the first indented block that has one, or
     the first sentence of the text, whichever comes first.
     """
-    for block, after in zip(doc.body, [*doc.body[1:], None], strict=True):
+    for block, after in zip(doc.body, [*doc.body[1:], None]):
         if block.literal:
             lines = [line for line in block.lines if line.strip()]
             if any(_RELATION.search(line) for line in lines) and not _DERIVATIVE.match(lines[0]) and not _code(lines):
@@ -230,6 +230,8 @@ def _block_rst(block: Block, resolve: Callable[[str], str]) -> list[str]:
         lines = _trimmed([line or "" for line in block.lines if line is not None], most=len(block.lines))
         language = "python" if _code([line for line in block.lines if line.strip()]) else "none"
         return [f".. code-block:: {language}", "   :class: formula", "", *("   " + line for line in lines), ""]
+    if block.lines[0].startswith(">>> "):
+        return [*block.lines, ""]
     if block.lines[0].startswith(("- ", "===")):
         if block.lines[0].startswith("==="):
             return [".. code-block:: none", "", *("   " + line for line in block.lines), ""]

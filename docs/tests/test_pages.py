@@ -1,6 +1,8 @@
 """Every block of Python on a page runs, in order and in one namespace, and prints what stands below it."""
 
 import contextlib
+import doctest
+import importlib
 import io
 import re
 
@@ -41,3 +43,16 @@ def test_what_is_said_to_be_printed_is_compared(page):
 
 def test_there_are_pages():
     assert len(PAGES) >= 10
+
+
+EXAMPLES = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted((ROOT / "tinygen").rglob("*.py"))
+    if ">>> " in path.read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_in_docstrings_do_what_they_say(name):
+    ran = doctest.testmod(importlib.import_module(name), verbose=False)
+    assert ran.attempted > 0 and ran.failed == 0
