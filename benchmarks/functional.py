@@ -2,6 +2,8 @@
 
 ``F`` is a peer's module (benchmarks/peers/with_*.py), whose functions are that library's own; ``p`` maps the names
 of nets.py's weights to that library's arrays. Noise comes from outside, so that a test can give all of them the same.
+
+Which axis has the channels is F's affair: F.per_channel, F.flatten, F.images, F.tokens and F.from_tokens know.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ def conv_vae(F: Any, p: Weights, x: Any, ε: Any) -> Any:
     n, latent = ε.shape
     h = F.relu(F.conv2d(x, *layer(p, "encoder.0"), stride=2, padding=1))
     h = F.relu(F.conv2d(h, *layer(p, "encoder.2"), stride=2, padding=1))
-    h = F.linear(h.reshape(n, -1), *layer(p, "encoder.5"))
+    h = F.linear(F.flatten(h), *layer(p, "encoder.5"))
     μ, ln_var = h[:, :latent], h[:, latent:]
     y = decoder(F, p, μ + F.exp(0.5 * ln_var) * ε)
     bce = F.softplus(y) - x * y  # = −x ln σ(y) − (1 − x) ln(1 − σ(y))
@@ -44,8 +46,7 @@ def decoder(F: Any, p: Weights, z: Any) -> Any:
     """The VAE's: codes (n, 20) → logits (n, 1, H, W)."""
     width = p["decoder.3.weight"].shape[0]
     h = F.relu(F.linear(z, *layer(p, "decoder.0")))
-    side = math.isqrt(h.shape[1] // width)
-    h = h.reshape(z.shape[0], width, side, side)
+    h = F.images(h, width, math.isqrt(h.shape[1] // width))
     h = F.relu(F.conv_transpose2d(h, *layer(p, "decoder.3"), stride=2, padding=1))
     return F.conv_transpose2d(h, *layer(p, "decoder.5"), stride=2, padding=1)
 
@@ -64,12 +65,11 @@ def generator(F: Any, p: Weights, z: Any, train: bool = True) -> Any:
             return F.batch_norm(h, γ, β)
         scale = γ / F.sqrt(p[f"generator.{name}.running_var"] + 1e-5)
         shift = β - p[f"generator.{name}.running_mean"] * scale
-        return h * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+        return h * F.per_channel(scale) + F.per_channel(shift)
 
     width = p["generator.2.weight"].shape[0]
     h = F.linear(z, *layer(p, "generator.0"))
-    side = math.isqrt(h.shape[1] // width)
-    h = F.relu(norm("2", h.reshape(z.shape[0], width, side, side)))
+    h = F.relu(norm("2", F.images(h, width, math.isqrt(h.shape[1] // width))))
     h = F.relu(norm("5", F.conv_transpose2d(h, *layer(p, "generator.4"), stride=2, padding=1)))
     return F.tanh(F.conv_transpose2d(h, *layer(p, "generator.7"), stride=2, padding=1))
 
@@ -83,7 +83,7 @@ def discriminator(F: Any, p: Weights, x: Any) -> Any:
     """Images (n, 1, H, W) → logits (n, 1)."""
     h = F.leaky_relu(F.conv2d(x, *layer(p, "discriminator.0"), stride=2, padding=1), 0.2)
     h = F.batch_norm(F.conv2d(h, *layer(p, "discriminator.2"), stride=2, padding=1), *layer(p, "discriminator.3"))
-    return F.linear(F.leaky_relu(h, 0.2).reshape(x.shape[0], -1), *layer(p, "discriminator.6"))
+    return F.linear(F.flatten(F.leaky_relu(h, 0.2)), *layer(p, "discriminator.6"))
 
 
 def discriminator_loss(F: Any, p: Weights, x: Any, fake: Any) -> Any:
@@ -116,16 +116,16 @@ def unet(F: Any, p: Weights, x: Any, t: Any) -> Any:
         return F.linear(h, *layer(p, name))
 
     def block(name: str, h: Any, e: Any) -> Any:
-        inner = conv(f"{name}.conv1", F.silu(norm(f"{name}.norm1", h))) + linear(f"{name}.time", e).reshape(n, -1, 1, 1)
+        shift = F.per_channel(linear(f"{name}.time", e))
+        inner = conv(f"{name}.conv1", F.silu(norm(f"{name}.norm1", h))) + shift
         skip = conv(f"{name}.skip", h, padding=0) if f"{name}.skip.weight" in p else h
         return skip + conv(f"{name}.conv2", F.silu(norm(f"{name}.norm2", inner)))
 
     def attend(h: Any) -> Any:
-        c, size = h.shape[1], h.shape[2:]
-        tokens = F.permute(norm("attend.norm", h).reshape(n, c, -1), (0, 2, 1))
-        qkv = F.permute(linear("attend.qkv", tokens).reshape(n, -1, 3, 4, c // 4), (2, 0, 3, 1, 4))
+        c = p["attend.norm.weight"].shape[0]
+        qkv = F.permute(linear("attend.qkv", F.tokens(norm("attend.norm", h))).reshape(n, -1, 3, 4, c // 4), (2, 0, 3, 1, 4))
         found = F.permute(F.attention(qkv[0], qkv[1], qkv[2]), (0, 2, 1, 3)).reshape(n, -1, c)
-        return h + F.permute(linear("attend.out", found), (0, 2, 1)).reshape(n, c, *size)
+        return h + F.from_tokens(linear("attend.out", found), h.shape)
 
     n, half = x.shape[0], p["first.weight"].shape[1] // 2
     ω = F.array([math.exp(-math.log(10_000) * i / half) for i in range(half)])

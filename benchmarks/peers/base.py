@@ -137,3 +137,18 @@ def sample(
         return x
 
     return work
+
+
+def per_channel(v: Any) -> Any:
+    """(c,) or (n, c) → (1 or n, c, 1, 1)."""
+    return v.reshape(1 if len(v.shape) == 1 else v.shape[0], -1, 1, 1)
+
+
+def flatten(x: Any) -> Any:
+    """(n, c, h, w) → (n, c·h·w)."""
+    return x.reshape(x.shape[0], -1)
+
+
+def images(x: Any, c: int, side: int) -> Any:
+    """(n, c·h·w) → (n, c, h, w)."""
+    return x.reshape(x.shape[0], c, side, side)

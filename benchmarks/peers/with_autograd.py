@@ -16,7 +16,20 @@ import numpy
 from autograd import grad, make_vjp, value_and_grad
 
 from benchmarks import functional
-from benchmarks.peers.base import Arrays, NumpyAdam, Peer, Work, missing, numpy_noise, of, sample, trainable
+from benchmarks.peers.base import (  # noqa: F401
+    Arrays,
+    NumpyAdam,
+    Peer,
+    Work,
+    flatten,
+    images,
+    missing,
+    numpy_noise,
+    of,
+    per_channel,
+    sample,
+    trainable,
+)
 
 F = sys.modules[__name__]
 
@@ -129,6 +142,16 @@ def softmax(x: Any) -> Any:
 def attention(q: Any, k: Any, v: Any) -> Any:
     """softmax(q kᵀ / √d) v."""
     return np.matmul(softmax(np.matmul(q, np.swapaxes(k, -1, -2)) * q.shape[-1] ** -0.5), v)
+
+
+def tokens(x: Any) -> Any:
+    """(n, c, h, w) → (n, h·w, c)."""
+    return permute(x.reshape(*x.shape[:2], -1), (0, 2, 1))
+
+
+def from_tokens(x: Any, shape: tuple[int, ...]) -> Any:
+    """(n, h·w, c) → (n, c, h, w)."""
+    return permute(x, (0, 2, 1)).reshape(*shape)
 
 
 class Autograd(Peer):

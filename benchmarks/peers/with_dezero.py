@@ -19,14 +19,17 @@ import dezero  # noqa: E402
 import dezero.functions as DF  # noqa: E402
 
 from benchmarks import functional  # noqa: E402
-from benchmarks.peers.base import (  # noqa: E402
+from benchmarks.peers.base import (  # noqa: E402, F401
     Arrays,
     NotPossible,
     Peer,
     Work,
+    flatten,
+    images,
     missing,
     numpy_noise,
     of,
+    per_channel,
     sample,
     trainable,
 )
@@ -113,7 +116,7 @@ class DeZero(Peer):
         if family == "DDPM U-Net":
             raise NotPossible("its matmul takes matrices only, and attention needs a stack of them")
         p = {name: dezero.Parameter(w.copy()) for name, w in trainable(weights).items()}
-        draws, draw, images = functional.noise(family, x.shape), np.random.default_rng(0), dezero.Variable(x)
+        draws, draw, data = functional.noise(family, x.shape), np.random.default_rng(0), dezero.Variable(x)
 
         def descend(L: Any, model: Any, adam: Any) -> Any:
             model.cleargrads()
@@ -128,14 +131,14 @@ class DeZero(Peer):
 
             def step(z: Any) -> Any:
                 fake = functional.generator(F, g, dezero.Variable(z))
-                descend(functional.discriminator_loss(F, d, images, dezero.Variable(fake.data)), models[0], adams[0])
+                descend(functional.discriminator_loss(F, d, data, dezero.Variable(fake.data)), models[0], adams[0])
                 return descend(functional.generator_loss(F, d, fake), models[1], adams[1])
         else:
             model = _layer(p)
             adam = dezero.optimizers.Adam().setup(model)
 
             def step(*noise: Any) -> Any:
-                return descend(functional.LOSSES[family](F, p, images, *map(dezero.Variable, noise)), model, adam)
+                return descend(functional.LOSSES[family](F, p, data, *map(dezero.Variable, noise)), model, adam)
 
         return lambda *noise: step(*noise or numpy_noise(draw, draws))
 

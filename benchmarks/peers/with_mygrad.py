@@ -12,7 +12,20 @@ import numpy as np
 from mygrad.nnet import activations, layers
 
 from benchmarks import functional
-from benchmarks.peers.base import Arrays, NumpyAdam, Peer, Work, missing, numpy_noise, of, sample, trainable
+from benchmarks.peers.base import (  # noqa: F401
+    Arrays,
+    NumpyAdam,
+    Peer,
+    Work,
+    flatten,
+    images,
+    missing,
+    numpy_noise,
+    of,
+    per_channel,
+    sample,
+    trainable,
+)
 
 F = sys.modules[__name__]
 
@@ -104,6 +117,16 @@ def attention(q: Any, k: Any, v: Any) -> Any:
     return mg.matmul(softmax(mg.matmul(q, mg.swapaxes(k, -1, -2)) * q.shape[-1] ** -0.5), v)
 
 
+def tokens(x: Any) -> Any:
+    """(n, c, h, w) → (n, h·w, c)."""
+    return permute(x.reshape(*x.shape[:2], -1), (0, 2, 1))
+
+
+def from_tokens(x: Any, shape: tuple[int, ...]) -> Any:
+    """(n, h·w, c) → (n, c, h, w)."""
+    return permute(x, (0, 2, 1)).reshape(*shape)
+
+
 class MyGrad(Peer):
     """MyGrad on NumPy."""
 
@@ -122,21 +145,21 @@ class MyGrad(Peer):
             adam.step({name: w.grad for name, w in p.items()})
             return L.data
 
-        images = mg.tensor(x, constant=True)
+        data = mg.tensor(x, constant=True)
         if family == "DCGAN":
             d, g = of(p, "discriminator"), of(p, "generator")
             adam_d, adam_g = adam_of(d, 2e-4, (0.5, 0.999)), adam_of(g, 2e-4, (0.5, 0.999))
 
             def step(z: Any) -> Any:
                 fake = functional.generator(F, g, mg.tensor(z, constant=True))
-                descend(functional.discriminator_loss(F, d, images, mg.tensor(fake.data, constant=True)), d, adam_d)
+                descend(functional.discriminator_loss(F, d, data, mg.tensor(fake.data, constant=True)), d, adam_d)
                 return descend(functional.generator_loss(F, d, fake), g, adam_g)
         else:
             adam = adam_of(p, 1e-3)
 
             def step(*noise: Any) -> Any:
                 constants = [mg.tensor(a, constant=True) for a in noise]
-                return descend(functional.LOSSES[family](F, p, images, *constants), p, adam)
+                return descend(functional.LOSSES[family](F, p, data, *constants), p, adam)
 
         return lambda *noise: step(*noise or numpy_noise(draw, draws))
 

@@ -11,7 +11,7 @@ import numpy as np
 from tinygrad import Context, Tensor, TinyJit, nn
 
 from benchmarks import functional
-from benchmarks.peers.base import Arrays, Peer, Work, of, trainable
+from benchmarks.peers.base import Arrays, Peer, Work, flatten, images, of, per_channel, trainable  # noqa: F401
 
 F = sys.modules[__name__]
 
@@ -58,6 +58,16 @@ def layer_norm(x: Any, γ: Any, β: Any) -> Any:
     return x.layernorm(eps=1e-5) * γ + β
 
 
+def tokens(x: Any) -> Any:
+    """(n, c, h, w) → (n, h·w, c)."""
+    return permute(x.reshape(*x.shape[:2], -1), (0, 2, 1))
+
+
+def from_tokens(x: Any, shape: tuple[int, ...]) -> Any:
+    """(n, h·w, c) → (n, c, h, w)."""
+    return permute(x, (0, 2, 1)).reshape(*shape)
+
+
 class Tinygrad(Peer):
     """tinygrad on the CPU, with as many threads as the cores that the process may use."""
 
@@ -69,7 +79,7 @@ class Tinygrad(Peer):
     def train(self, family: str, weights: Arrays, x: np.ndarray) -> Callable[..., Any]:
         """See Peer."""
         p = {name: Tensor(w).realize() for name, w in trainable(weights).items()}
-        draws, images = functional.noise(family, x.shape), Tensor(x).is_param_(False).realize()
+        draws, data = functional.noise(family, x.shape), Tensor(x).is_param_(False).realize()
         adam = lambda p, lr, b1=0.9: nn.optim.Adam(list(p.values()), lr=lr, b1=b1)
         if family == "DCGAN":
             d, g = of(p, "discriminator"), of(p, "generator")
@@ -77,7 +87,7 @@ class Tinygrad(Peer):
 
             def step(z: Any) -> Any:
                 adam_d.zero_grad()
-                functional.discriminator_loss(F, d, images, functional.generator(F, g, z).detach()).backward()
+                functional.discriminator_loss(F, d, data, functional.generator(F, g, z).detach()).backward()
                 adam_d.step()
                 adam_g.zero_grad()
                 L = functional.generator_loss(F, d, functional.generator(F, g, z)).backward()
@@ -87,7 +97,7 @@ class Tinygrad(Peer):
 
             def step(*noise: Any) -> Any:
                 optimizer.zero_grad()
-                L = functional.LOSSES[family](F, p, images, *noise).backward()
+                L = functional.LOSSES[family](F, p, data, *noise).backward()
                 return L.realize(*optimizer.schedule_step())
 
         given = TinyJit(step)
