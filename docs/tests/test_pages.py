@@ -54,5 +54,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_examples_in_docstrings_do_what_they_say(name):
-    ran = doctest.testmod(importlib.import_module(name), verbose=False)
+    import tinygen as tg
+
+    ran = doctest.testmod(importlib.import_module(name), extraglobs={"tg": tg}, verbose=False)
     assert ran.attempted > 0 and ran.failed == 0

@@ -51,7 +51,7 @@ def count_syncs() -> Iterator[Syncs]:
     ...     y = (x * 2).sum()
     ...     assert syncs.count == 0
     ...     y.item()
-    2.0
+    6.0
 
     Nested counters each see everything. The real CuPy is not watched.
     """
