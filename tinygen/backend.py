@@ -325,9 +325,16 @@ def move(array: Any, name: str) -> Any:
         return array.get()
     module = module_for(target)
     if target.index is None:
-        return module.asarray(array)
+        return _placed(module, array)
     with module.cuda.Device(target.index):
-        return module.asarray(array)
+        return _placed(module, array)
+
+
+def _placed(module: Any, array: Any) -> Any:
+    """On the current GPU; a single number goes as a kernel's argument, which needs no copy from the host."""
+    if type(array) is np.ndarray and array.ndim == 0:
+        return module.full((), array[()], dtype=array.dtype)
+    return module.asarray(array)
 
 
 def to_numpy(array: Any) -> np.ndarray:

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,26 @@ class Recorder:
         self.gradients: set[int] = set()
         self._live: list[tuple[Any, Callable[[], tuple[float, ...]]]] = []
         self._before: list[Callable[[], None]] = []
+        self._kept: dict[tuple[int, str], tuple[Any, Tensor]] = {}
+
+    def keeps(self, owner: Any, name: str) -> None:
+        """Say that the step is about to replace the tensor ``owner.name``, whose memory the next replay reads.
+
+        At the end of the step the last replacement is copied to that memory, and the tensor is itself again.
+        """
+        self._kept.setdefault((id(owner), name), (owner, getattr(owner, name)))
+
+    def settle(self) -> None:
+        """Do what :meth:`keeps` has promised: the last thing that is recorded."""
+        for (_, name), (owner, first) in self._kept.items():
+            first.data[...] = getattr(owner, name).data
+        self.restore()
+
+    def restore(self) -> None:
+        """Put the tensors back that were replaced."""
+        for (_, name), (owner, first) in self._kept.items():
+            setattr(owner, name, first)
+        self._kept.clear()
 
     def live(self, advance: Callable[[], tuple[float, ...]]) -> Any:
         """A place on the device, 8 float64, that holds what ``advance()`` returns, called before each replay.
@@ -241,12 +262,14 @@ class Captured:
             try:
                 result = self._step(*args, **kwargs)
                 packs, shape = _packed(xp, result)
+                recorder.settle()
             except BaseException as error:
                 try:
                     stream.end_capture()
                 except Exception:  # the capture was already spoilt by what went wrong
                     pass
                 # (The recorder is thrown away, and with it what was to be done before replays.)
+                recorder.restore()
                 self._calls = 0
                 explained = _explained(error)
                 if explained is None:
@@ -433,7 +456,7 @@ def _unpacked(shape: Any, packs: dict[str, Any]) -> Any:
 
 # ------------------------------------------------------------------------------------------ explanations
 
-_TINYGEN = str(Path(__file__).parents[1])
+_TINYGEN = str(Path(__file__).parents[1]) + os.sep
 _HINTS = ("captur", "Captur", "cuBLAS API", "cuSOLVER API", "cuRAND API", "cuSPARSE API", "cudaErrorStream")
 
 

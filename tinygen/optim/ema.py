@@ -166,6 +166,27 @@ class EMA:
         self.updates = int(state_dict["updates"])
 
 
+def average_at_once(pairs: list[tuple[Any, Any]], d: Any) -> None:
+    """s ← d s + (1 − d) w in place for every pair of arrays (s, w), with d an array of one number beside them.
+
+    On a GPU one launch for all. d stays on the device: nobody waits for it, and a captured step computes it anew.
+    """
+    others = []
+    rows: dict[str, list[tuple[Any, Any]]] = {}
+    for s, w in pairs:
+        if parameters.fits(array_module(s), (s, w)):
+            rows.setdefault(s.dtype.char, []).append((s, w))
+        else:
+            others.append((s, w))
+    for part in rows.values():
+        xp = array_module(part[0][0])
+        live = xp.zeros(8, "float64")
+        live[:1] = d
+        parameters.update(xp, "average", part, (), live=live)
+    for s, w in others:
+        s += (1 - d).astype(w.dtype) * (w - s)
+
+
 def _average(d: float, s: Any, w: Any, part: Any, _: Any) -> None:
     """s ← d s + (1 − d) w."""
     array_module(s).multiply(w, 1 - d, out=part)

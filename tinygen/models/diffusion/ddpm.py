@@ -29,6 +29,7 @@ from tinygen.models.diffusion.schedule import NoiseSchedule
 from tinygen.models.diffusion.targets import add_noise, check_target, target_of, to_epsilon, to_x0
 from tinygen.ops.elementwise import clamp, floor, lt, where
 from tinygen.ops.shape import cat
+from tinygen.optim.ema import average_at_once
 from tinygen.random import Generator, rand, randn, randn_like
 from tinygen.ranks import alone, places
 from tinygen.tensor import Tensor, next_number, no_grad, wrap
@@ -87,6 +88,7 @@ class DDPM(nn.Module):
         self.num_classes: int | None = getattr(network, "num_classes", None)
         self.drop_class, self.decay, self.value_range = drop_class, decay, value_range
         self.weights = loss_weights(self.schedule, loss, target, gamma)
+        self._weights_at: dict[tuple[str, str], Tensor] = {}  # on the devices where they were asked for
         self.average = _with_buffers(deepcopy(network))
         self.register_buffer("updates", tensor(0, dtype="int64"))
 
@@ -156,7 +158,10 @@ class DDPM(nn.Module):
         mse = each.mean()
         if self.loss_name == "simple":
             return {"loss": mse, "mse": mse.detach()}
-        w = tensor(self.weights, dtype=x.dtype, device=x.device)[t]
+        key = str(x.dtype), str(x.device)
+        if key not in self._weights_at:
+            self._weights_at[key] = tensor(self.weights, dtype=x.dtype, device=x.device)
+        w = self._weights_at[key][t]
         return {"loss": (w * each).mean(), "mse": mse.detach()}
 
     @no_grad()
@@ -166,19 +171,20 @@ class DDPM(nn.Module):
         The average of the last 1/(1 − d) steps draws better than any one of them. While there have been fewer, dₙ keeps
         the first weights, which draw noise, out of it.
         """
-        n = self.updates.data
-        xp = array_module(n)
-        d = xp.minimum(self.decay, (1 + n) / (10 + n))
+        xp = array_module(self.updates.data)
+        d = xp.minimum(self.decay, (1 + self.updates.data) / (10 + self.updates.data))
+        pairs = []
         learned = dict(self.network.named_parameters(remove_duplicate=False))
         state = {**dict(self.network.named_buffers(remove_duplicate=False)), **learned}
         for name, s in self.average.named_buffers():
             w = state[name].data
             if name in learned:
-                s.data += (1 - d).astype(w.dtype) * (w - s.data)
+                pairs.append((s.data, w))
             else:
                 s.data[...] = w
             s._written = next_number()
-        self.updates.copy_(n + 1)
+        average_at_once(pairs, d)
+        self.updates.copy_(self.updates.data + 1)
 
     # -- what the network says
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygen.backend import array_module
+from tinygen.backend import array_module, capture
 from tinygen.nn.convolution import ConvTranspose2d
 from tinygen.nn.module import Module
 from tinygen.nn.parameter import Parameter
+from tinygen.ops.matmul import matrix_product
 from tinygen.ops.shape import moveaxis
 from tinygen.random import Generator, randn
 from tinygen.tensor import Tensor, wrap
@@ -39,8 +40,12 @@ class SpectralNorm:
         W = self.matrix(getattr(module, self.name + "_orig").detach()).data
         u, v = getattr(module, self.name + "_u").data, getattr(module, self.name + "_v").data
         for _ in range(self.n_power_iterations):
-            v = self.normalize(W.T @ u)
-            u = self.normalize(W @ v)
+            v = self.normalize(matrix_product(W.T, u[:, None])[:, 0])
+            u = self.normalize(matrix_product(W, v[:, None])[:, 0])
+        recorder = capture.get()
+        if recorder is not None:  # the step's own u and v are copied to where the first ones lie, at its end
+            recorder.keeps(module, self.name + "_u")
+            recorder.keeps(module, self.name + "_v")
         setattr(module, self.name + "_u", wrap(u))
         setattr(module, self.name + "_v", wrap(v))
 
