@@ -202,7 +202,6 @@ class ParallelRun(Run):
             folder = tempfile.mkdtemp(prefix="tinygen-rank-")
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             options |= {"resume": False, "progress": False}
-        super().__init__(folder, steps, objects, **options)
         modules = [thing for thing in objects.values() if isinstance(thing, Module)]
         for module in modules:
             if any(isinstance(m, InstanceNorm2d) and m.track_running_stats for m in module.modules()):
@@ -210,6 +209,7 @@ class ParallelRun(Run):
                     "InstanceNorm2d(track_running_stats=True) would keep other statistics in every process; train it "
                     "in one, or without running statistics"
                 )
+        super().__init__(folder, steps, objects, **options)
         drawing = [thing for thing in objects.values() if isinstance(thing, (DataLoader, Generator))]
         optimizers = [thing for thing in objects.values() if isinstance(thing, Optimizer)]
         ranks.include(
@@ -217,7 +217,11 @@ class ParallelRun(Run):
             [p for m in modules for p in m.parameters()]
             + [p for o in optimizers for group in o.param_groups for p in group["params"]],
         )
-        self._take_over()
+        try:
+            self._take_over()
+        except BaseException:
+            self.close()
+            raise
 
     def _take_over(self) -> None:
         """Bring every rank to rank 0's state, by way of a checkpoint's bytes."""
