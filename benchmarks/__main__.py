@@ -94,8 +94,6 @@ def main(argv: list[str] | None = None) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         drawn = plots.draw(target.parent / "images", rows) if args.plots == "yes" else []
         report.write(target, report.page(results, rows, drawn))
-    if not args.results:
-        report.write(args.out / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n", whole=True)
     print(f"\n{args.out / 'report.md'}" + (f" and {args.report}" if args.report else ""), file=sys.stderr)
     return 0
 
@@ -120,9 +118,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {"about": about, "why_not": why_not, "rates": processes.rates(args.quick), "rows": {}}
     print(report.rates(results))
     for part in args.parts or PARTS:
-        rows = list(bar(part, PARTS[part](setting)))
-        results["rows"][part] = [asdict(row) for row in rows]
-        print("\n" + report.section(part, rows, results), flush=True)
+        rows: list[Row] = []
+        stopped = False
+        try:
+            for row in bar(part, PARTS[part](setting)):
+                rows.append(row)
+        except KeyboardInterrupt:
+            stopped = True
+            print(f"\nstopped in {part}; what was measured is reported", file=sys.stderr)
+        if rows:
+            results["rows"][part] = [asdict(row) for row in rows]
+            print("\n" + report.section(part, rows, results), flush=True)
+        args.out.mkdir(parents=True, exist_ok=True)
+        report.write(args.out / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n", whole=True)
+        if stopped:
+            break
     return results
 
 

@@ -123,7 +123,8 @@ def unet(F: Any, p: Weights, x: Any, t: Any) -> Any:
 
     def attend(h: Any) -> Any:
         c = p["attend.norm.weight"].shape[0]
-        qkv = F.permute(linear("attend.qkv", F.tokens(norm("attend.norm", h))).reshape(n, -1, 3, 4, c // 4), (2, 0, 3, 1, 4))
+        qkv = linear("attend.qkv", F.tokens(norm("attend.norm", h))).reshape(n, -1, 3, 4, c // 4)
+        qkv = F.permute(qkv, (2, 0, 3, 1, 4))
         found = F.permute(F.attention(qkv[0], qkv[1], qkv[2]), (0, 2, 1, 3)).reshape(n, -1, c)
         return h + F.from_tokens(linear("attend.out", found), h.shape)
 

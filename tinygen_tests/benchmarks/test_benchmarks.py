@@ -4,6 +4,7 @@ import json
 import math
 import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,6 +157,25 @@ def test_the_command_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
     again = ["--results", str(out / "results.json"), "--report", str(page), "--out", str(out), "--plots", "no"]
     assert command.main(again) == 0
     assert "| matmul |" in page.read_text()
+
+
+def test_an_interrupt_keeps_what_was_measured(tmp_path, capsys, monkeypatch):
+    def part(setting):
+        yield row("first", tinygen=1.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "PARTS", {"steps": part, "ops": part})
+    assert command.main(["--quick", "--peers", "tinygen", "--plots", "no", "--out", str(tmp_path)]) == 0
+    assert "stopped in steps" in capsys.readouterr().err
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [found["name"] for found in results["rows"]["steps"]] == ["first"] and "ops" not in results["rows"]
+    assert "| first |" in (tmp_path / "report.md").read_text()
+
+
+def test_the_page_on_speed_has_the_marks_that_the_figures_go_between():
+    page = Path(__file__).parents[2] / "docs" / "speed.md"
+    text = page.read_text(encoding="utf-8")
+    assert text.count(report.BEGIN) == text.count(report.END) == 1 and text.index(report.BEGIN) < text.index(report.END)
 
 
 def test_plots_are_drawn(tmp_path):
