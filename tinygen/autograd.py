@@ -70,17 +70,16 @@ def backward(
         mean = ranks.mean_gradients({leaf: g.data for leaf, g in found.items()})
         found = {leaf: wrap(g) for leaf, g in mean.items()}
     recorder = capture.get()
-    with no_grad():
-        for leaf, g in found.items():
-            assert isinstance(leaf, Tensor)
-            if leaf.grad is not None:
-                if recorder is not None:
-                    recorder.check_gradient(leaf.grad.data)
-                leaf.grad = leaf.grad + g
-            else:
-                leaf.grad = g.clone() if leaf in shared else g
+    for leaf, g in found.items():
+        assert isinstance(leaf, Tensor)
+        if leaf.grad is not None:
             if recorder is not None:
-                recorder.gradients.add(id(leaf.grad.data))
+                recorder.check_gradient(leaf.grad.data)
+            leaf.grad = wrap(leaf.grad.data + g.data)
+        else:
+            leaf.grad = wrap(g.data.copy(order="K")) if leaf in shared else g
+        if recorder is not None:
+            recorder.gradients.add(id(leaf.grad.data))
 
 
 Tensor.backward = backward  # type: ignore[attr-defined]
@@ -249,7 +248,9 @@ def _run(
             shared.add(node)  # its own vjp may hand the same array on
         if useful is not None and not any(target in useful for target in _edges(node)):
             continue  # an input of grad() may have a graph of its own, which is not swept and stays
-        edges, saved = _edges(node), _unpack(node)
+        edges, saved = _edges(node), node.saved
+        if saved:
+            saved = _unpack(node)
         incoming = g.data
         for (rule, picks), target in zip(node.rules, edges, strict=True):
             if useful is None or target in useful:
@@ -257,7 +258,9 @@ def _run(
                     result = _watched(node, rule, g, saved, picks)
                 else:
                     result = rule(g, *[saved[pick] for pick in picks])
-                result = _checked(result, target, node)
+                form = target if type(target) is Node else target.data  # type: ignore[union-attr]
+                if type(result) is not Tensor or result.data.shape != form.shape or result.data.dtype is not form.dtype:
+                    result = _checked(result, target, node)
                 if type(target) is Node:
                     deliver(target, result, True)
                 else:

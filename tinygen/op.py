@@ -377,6 +377,34 @@ def op(
             return declared.record(args, out, result_aux, tracked)
         return wrap(out)
 
+    def quick(*args: Any, **kwargs: Any) -> Tensor:
+        """The same for the usual cases, a Tensor, two of one dtype, or one and a number, in half the time."""
+        if not kwargs and len(args) == arity and not watching:
+            first, last = args[0], args[-1]
+            if type(first) is Tensor:
+                raw = [first.data]
+                usual = True
+                tracked = int(first._tracked)
+                if arity == 2:
+                    if type(last) is Tensor:
+                        raw.append(last.data)
+                        usual = raw[0].dtype is raw[1].dtype
+                        tracked += 2 * last._tracked
+                    else:
+                        raw.append(last)
+                        usual = (type(last) is float or type(last) is int) and raw[0].dtype.kind == "f"
+                if usual:
+                    try:
+                        out = forward(*raw)
+                    except (ValueError, TypeError, IndexError, AttributeError) as error:
+                        declared.fail(error, raw)
+                    if type(out) not in _array_types:
+                        out = _as_array(out, raw)
+                    if tracked and rules and recording.get():
+                        return declared.record(args, out, None, tracked)
+                    return wrap(out)
+        return apply(*args, **kwargs)
+
     def apply_sequence(*args: Any, **kwargs: Any) -> Tensor:
         bound = declared.bind(args, kwargs)
         position = declared.sequence
@@ -400,7 +428,8 @@ def op(
             return declared.record_sequence(bound, out, result_aux)
         return wrap(out)
 
-    public: Any = functools.wraps(forward)(apply if sequence is None else apply_sequence)
+    usual = quick if not aux and (arity == 1 or (arity == 2 and broadcast)) else apply
+    public: Any = functools.wraps(forward)(usual if sequence is None else apply_sequence)
     public.op = declared
     public.vjp = declared.vjp
     registry[f"{declared.module}.{declared.name}"] = declared

@@ -39,6 +39,14 @@ def sum_product(dims: Iterable[int], *factors: Any) -> Any:
     return array_module(x).einsum(f"{','.join([letters] * len(factors))}->{kept}", *factors)
 
 
+def row_sum(x: Any, dims: int) -> Any:
+    """Σ over the first axes, so many, of a NumPy array in C order, by BLAS; None where it is another one."""
+    if type(x) is not np.ndarray or not x.flags.c_contiguous or x.dtype.char not in "fd" or x.size == 0:
+        return None
+    rows = math.prod(x.shape[:dims])
+    return (np.ones((1, rows), x.dtype) @ x.reshape(rows, -1)).reshape(x.shape[dims:])
+
+
 def scaled_sum(terms: list[Any], scales: list[Any], shift: Any | None = None) -> Any:
     """y = Σᵢ xᵢ·sᵢ + b, in the memory order of x₁.
 

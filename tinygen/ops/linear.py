@@ -41,8 +41,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"linear: expected bias ({weight.shape[0]},) for weight {weight.shape}, got {bias.shape}")
-    named = {"input": input, "weight": weight} | ({} if bias is None else {"bias": bias})
-    if any(x.dtype != input.dtype for x in named.values()):
+    if weight.dtype != input.dtype or (bias is not None and bias.dtype != input.dtype):
+        named = {"input": input, "weight": weight} | ({} if bias is None else {"bias": bias})
         given = ", ".join(f"{name} {x.dtype}" for name, x in named.items())
         raise TypeError(f"linear: expected one dtype, got {given}; convert with .to(dtype)")
     return _linear(input, weight, bias)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygen.backend import array_module, as_dtype
-from tinygen.kernels.channels import sum_product
+from tinygen.kernels.channels import row_sum, sum_product
 from tinygen.op import op
 from tinygen.ops.elementwise import abs as absolute
 from tinygen.ops.elementwise import exp, maximum, minimum, sign, sqrt, where
@@ -117,6 +117,8 @@ def sum_to_size(input, size):
     fits = [n in (1, m) for n, m in zip(size, input.shape[extra if extra > 0 else 0 :])]
     if extra < 0 or False in fits:
         raise ValueError(f"the size {size} does not broadcast to {input.shape}")
+    if extra > 0 and size == input.shape[extra:] and (found := row_sum(input, extra)) is not None:
+        return found
     positions = tuple(range(2, input.ndim))
     if positions and ones[-len(positions) :] == positions:  # the gradient of one number for each channel
         input = sum_product(positions, input)

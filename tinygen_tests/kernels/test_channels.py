@@ -5,7 +5,7 @@ import pytest
 
 import tinygen as tg
 from tinygen.kernels import blocks, channels
-from tinygen.kernels.channels import pairwise, scaled_sum, sum_product
+from tinygen.kernels.channels import pairwise, row_sum, scaled_sum, sum_product
 from tinygen_tests.draws import numbers
 from tinygen_tests.judge import strided
 
@@ -60,6 +60,14 @@ def test_sum_product(order, shape):
     np.testing.assert_allclose(sum_product(positions, x), x.sum(positions), rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(sum_product(positions, x, z), (x * z).sum(positions), rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(sum_product((0, *positions), x, z), (x * z).sum((0, *positions)), rtol=1e-12, atol=1e-13)
+
+
+def test_row_sum_and_what_it_leaves_to_others():
+    x = numbers(0, (6, 5, 4))
+    for dims in (1, 2, 3):
+        np.testing.assert_allclose(row_sum(x, dims), x.sum(axis=tuple(range(dims))), rtol=1e-13)
+    for other in (x.T, x.astype(int), x.astype("float16"), x[:0], x.tolist()):
+        assert row_sum(other, 1) is None
 
 
 SECOND = [
