@@ -76,6 +76,19 @@ def keep_as(path: Path, other: Path) -> None:
     link.unlink(missing_ok=True)  # where both named one file already, POSIX's rename leaves both names
 
 
+def make_folder(folder: str | os.PathLike[str]) -> None:
+    """Make a folder, and those above it, where there is none, so that a power cut does not take it away again.
+
+    Raises:
+        OSError: it cannot be made, or is a file.
+    """
+    folder = Path(folder)
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        sync_folder(path.parent)
+
+
 def temporary_name(name: str, unique: str) -> str:
     """The name of a temporary neighbour of the file ``name``; ``unique`` is eight hexadecimal digits."""
     return f".{name}.{unique}.tmp"

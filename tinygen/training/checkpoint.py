@@ -134,7 +134,12 @@ def load_checkpoint(
     check_objects(objects, "load_checkpoint")
     # To the CPU: load_state_dict copies to where each object lives, and a checkpoint from a GPU opens
     # anywhere.
-    kind, content = read_file(path, map_location="cpu")
+    try:
+        kind, content = read_file(path, map_location="cpu")
+    except DamagedError as error:
+        if (previous := previous_path(path)).exists():
+            raise DamagedError(error.what, f"{previous.name} beside it holds the checkpoint before it") from error
+        raise
     if kind != "checkpoint":
         raise CheckpointError(f"{path} holds no training checkpoint; tinygen.load reads it")
     saved, kinds = content["objects"], content["kinds"]

@@ -100,6 +100,8 @@ class FolderLock:
                 os.close(descriptor)
                 if isinstance(error, _HeldElsewhere):
                     raise FolderInUseError(_in_use(self.folder, _by(_read_holder(self.path)))) from None
+                if isinstance(error, OSError) and error.filename is None:  # a full disk names no file
+                    error.filename = str(self.path)
                 raise
             os.close(descriptor)
 

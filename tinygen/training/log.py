@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,9 @@ class JsonlLog:
             self.path.unlink(missing_ok=True)  # not emptied: it may have a second name by which it is kept
         elif self.path.exists():
             self._cut(resume_step)
-        self._file = open(self.path, "ab", buffering=0)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        self._descriptor = os.open(self.path, flags, 0o666)
+        self._closer = weakref.finalize(self, os.close, self._descriptor)  # also of a run that nobody closes
 
     def _cut(self, resume_step: int) -> None:
         old = self.path.read_bytes()
@@ -83,10 +86,12 @@ class JsonlLog:
             values: numbers (NumPy's too), strings, bools, None, or lists and dicts of these.
 
         Raises:
-            ValueError: step is not greater than the last line's, or "step" is among the values.
+            ValueError: step is not greater than the last line's, "step" is among the values, or the log is closed.
             TypeError: a value is of another type; nothing is written.
             OSError: the disk refuses; the line may be partial, and the next start repairs it.
         """
+        if self.closed:
+            raise ValueError(f"{self.path}: the log is closed")
         step = int(step)
         if step <= self.last_step:
             raise ValueError(f"{self.path}: a line for step {step} after that of step {self.last_step}")
@@ -102,7 +107,7 @@ class JsonlLog:
 
     def _write(self, data: memoryview) -> int:
         try:
-            return self._file.write(data)
+            return os.write(self._descriptor, data)
         except OSError as error:  # a full disk names no file
             raise OSError(error.errno, error.strerror, str(self.path)) from None
 
@@ -111,20 +116,23 @@ class JsonlLog:
 
         Raises:
             OSError: the disk refuses.
+            ValueError: the log is closed.
         """
+        if self.closed:
+            raise ValueError(f"{self.path}: the log is closed")
         try:
-            os.fsync(self._file.fileno())
+            os.fsync(self._descriptor)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     @property
     def closed(self) -> bool:
         """Whether the log takes no more lines."""
-        return self._file.closed
+        return not self._closer.alive
 
     def close(self) -> None:
         """Close the file; closing twice does nothing."""
-        self._file.close()
+        self._closer()
 
     def __enter__(self) -> JsonlLog:
         return self

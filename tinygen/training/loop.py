@@ -31,7 +31,7 @@ import numpy as np
 
 from tinygen import anomaly
 from tinygen.backend import CPU, array_module, device_of, is_array
-from tinygen.files import keep_as, remove_temporaries
+from tinygen.files import keep_as, make_folder, remove_temporaries
 from tinygen.serialization import CheckpointError
 from tinygen.tensor import Tensor
 from tinygen.training.checkpoint import (
@@ -169,7 +169,7 @@ class Run:
 
     def _lock_folder(self, resume: bool) -> FolderLock:
         if not resume:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
         elif not self.checkpoint_path.exists() and not previous_path(self.checkpoint_path).exists():
             raise CheckpointError(
                 f"{self.checkpoint_path} does not exist, so there is nothing to resume; start without resume"

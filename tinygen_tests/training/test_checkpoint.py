@@ -261,6 +261,8 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before_it(tmp_path):
                "more": whole + b"\0"}
     for damage, data in damages.items():
         path.write_bytes(data)
+        with pytest.raises(DamagedError, match="; c.previous.npz beside it holds the checkpoint before it$"):
+            load_checkpoint(path, {"model": model()})
         with pytest.warns(CheckpointWarning, match=r"c\.npz .*before it, c.previous.npz, at step 2; the damaged"):
             assert load_newest(path, {"model": model()}).step == 2
         assert not path.exists() and (tmp_path / "c.damaged.npz").read_bytes() == data, damage

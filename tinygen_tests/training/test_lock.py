@@ -99,6 +99,18 @@ def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path):
     assert caught.value.filename == str(tmp_path / "missing")
 
 
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(descriptor, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(lock_module.os, "write", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        FolderLock(tmp_path)
+    assert caught.value.filename == str(tmp_path / ".lock")
+    monkeypatch.undo()
+    assert FolderLock(tmp_path).held
+
+
 def test_a_lock_file_removed_while_we_waited_is_made_anew(tmp_path, monkeypatch):
     """A run that ends removes the file: whoever had opened it before holds a lock on nothing."""
     real, times = lock_module._lock, []

@@ -135,3 +135,16 @@ def test_two_writers_do_not_overwrite_each_other(tmp_path):
         b.write(2, who="b")
         a.write(3, who="a")
     assert [line["who"] for line in read_log(tmp_path / "l")] == ["a", "b", "a"]
+
+
+def test_a_closed_log_takes_nothing_and_touches_no_other_file(tmp_path):
+    """Its descriptor may be another file's by now."""
+    log = JsonlLog(tmp_path / "log.jsonl")
+    log.write(1, a=1)
+    log.close()
+    log.close()
+    with open(tmp_path / "other", "wb", buffering=0):
+        for call in (lambda: log.write(2, a=2), log.sync):
+            with pytest.raises(ValueError, match=r"log.jsonl: the log is closed"):
+                call()
+    assert log.closed and (tmp_path / "other").read_bytes() == b"" and len(read_log(log.path)) == 1
