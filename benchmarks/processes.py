@@ -61,7 +61,7 @@ def memory(setting: Setting) -> Iterator[Row]:
                 continue
             if done.returncode:
                 last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-                row.why_not[library] = last[0].replace("benchmarks.peers.base.NotPossible", "not possible")
+                row.why_not[library] = last[0].removeprefix("benchmarks.peers.base.NotPossible: ")
             else:
                 row.times[library] = [1024.0 * int(done.stdout.split()[-1])]
         yield row

@@ -49,7 +49,7 @@ class Setting:
 
     def row(
         self, name: str, make: Callable[[Peer], Work], flops: float = 0.0, bytes: float = 0.0, only_quick: bool = False,
-        turns: int | None = None, longest: float = 6.0,
+        turns: int | None = None, longest: float = 5.0,
     ) -> Row:
         """Let every library make its work and measure them; one that cannot, or fails, is in the row with the reason.
 
@@ -71,7 +71,7 @@ class Setting:
                     work()
                 works[library] = work
             except NotPossible as error:
-                why_not[library] = f"not possible: {error}"
+                why_not[library] = f"{error.said}: {error}"
             except Exception as error:
                 why_not[library] = f"failed: {type(error).__name__}: {error}".splitlines()[0]
         row = measure(

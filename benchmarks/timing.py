@@ -88,7 +88,7 @@ def measure(
             work()
             wall, cpu = device.time(work, 1)
         except NotPossible as error:
-            row.why_not[library] = f"not possible: {error}"
+            row.why_not[library] = f"{error.said}: {error}"
             continue
         except Exception as error:  # a peer that fails is reported; the others go on
             row.why_not[library] = f"failed: {type(error).__name__}: {error}".strip().splitlines()[0]

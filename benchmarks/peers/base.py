@@ -16,6 +16,14 @@ Arrays = Mapping[str, np.ndarray]
 class NotPossible(Exception):
     """The library cannot do this; the message says what it lacks."""
 
+    said = "not possible"
+
+
+class TooSlow(NotPossible):
+    """The library could, but nobody would wait for it."""
+
+    said = "too slow"
+
 
 def missing(why: str) -> Callable[..., Any]:
     """A function in the place of one that the library does not have."""
