@@ -74,5 +74,12 @@ def sampling(setting: Setting) -> Iterator[Row]:
     weights, x = nets.weights(family), r.standard_normal((16, 1, 28, 28), dtype=np.float32)
     t = np.full(16, 500, np.float32)
     flops, moved = costs.sampling(family, weights, 16)
-    make = lambda peer: peer.sample(family, weights, [x, t], calls)
+
+    def make(peer: Peer) -> Work:
+        if not peer.quick and not peer.compiles:
+            seconds, _ = setting.device.time(peer.sample(family, weights, [x, t]), 1)
+            if seconds * calls > PATIENCE:
+                raise TooSlow(f"one of the {calls} calls took {seconds:.1f} s")
+        return peer.sample(family, weights, [x, t], calls)
+
     yield setting.row(f"{family}, 16 images in {calls} steps", make, calls * flops, calls * moved)
