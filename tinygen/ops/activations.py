@@ -17,6 +17,7 @@ import numpy as np
 
 from tinygen.backend import array_module
 from tinygen.kernels.blocks import elementwise
+from tinygen.kernels.channels import LARGE
 from tinygen.kernels.erf import erf as erf_kernel
 from tinygen.op import op
 from tinygen.ops.elementwise import exp, sigmoid, where
@@ -29,7 +30,10 @@ from tinygen.tensor import Tensor
 @op
 def relu(input):
     """y = max(0, x).    ∂L/∂x = g where x > 0, else 0; the kink x = 0 counts as flat (PyTorch's choice)."""
-    return array_module(input).maximum(input, 0)
+    xp = array_module(input)
+    if input.size < LARGE or xp is not np:
+        return xp.maximum(input, 0)
+    return elementwise(lambda y, x: np.maximum(x, 0, out=y), input)
 
 
 @relu.vjp("input")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 
+from tinygen.kernels.blocks import reshaped
 from tinygen.op import op
 from tinygen.ops.matmul import matrix_product
 from tinygen.ops.shape import matrix_transpose
@@ -50,7 +51,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _rows(x):
     """(…, n) → (r, n)."""
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return reshaped(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 @op

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from tinygen.backend import array_module, as_dtype, device, device_of, move
+from tinygen.kernels.blocks import reshaped
+from tinygen.kernels.channels import LARGE
 from tinygen.op import op
 from tinygen.promotion import result_type
 from tinygen.tensor import Tensor
@@ -47,7 +49,7 @@ def _listed(first: Any, rest: tuple) -> tuple[int, ...]:
 @op
 def _reshape(input, shape):
     """y = the numbers of x, last axis fastest, in another shape.    ∂L/∂x = g in x's shape."""
-    return input.reshape(shape)
+    return input.reshape(shape) if input.size < LARGE else reshaped(input, shape)
 
 
 @_reshape.vjp("input")

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+import tinygen as tg
 from tinygen.kernels import blocks, threads
-from tinygen.kernels.blocks import along_first, along_first_into, elementwise
+from tinygen.kernels.blocks import along_first, along_first_into, elementwise, reshaped
 from tinygen_tests.draws import numbers
 from tinygen_tests.judge import strided
 
@@ -54,13 +55,22 @@ def test_elementwise_over_shapes(shape):
     assert type(z) is np.ndarray and z.shape == shape
 
 
-def test_elementwise_in_one_go_where_arrays_lie_differently_in_memory():
+def test_elementwise_in_one_go_where_the_last_array_has_gaps():
     x = numbers(0, (6, 10))
-    for a, b in [(x, numbers(1, (10, 6)).T), (strided(x), strided(x)), (x[:, ::-1], x[:, ::-1])]:
+    for a, b in [(x, strided(x)), (strided(x), strided(x)), (x[:, ::-1], x[:, ::-1])]:
         calls = []
         z = elementwise(lambda *a, calls=calls: calls.append(a) or into(*a), a, b)
         np.testing.assert_array_equal(z, f(a, b))
         assert len(calls) == 1
+
+
+def test_elementwise_in_the_order_of_the_last_array():
+    x, y = numbers(0, (6, 10)), numbers(1, (10, 6)).T
+    for a in (x, strided(x), np.broadcast_to(x[:1], x.shape), x[::-1]):
+        calls = []
+        z = elementwise(lambda *a, calls=calls: calls.append(a) or into(*a), a, y)
+        np.testing.assert_array_equal(z, f(a, y))
+        assert z.strides == y.strides and len(calls) == 5
 
 
 def test_along_first_into_writes_every_slice(several_threads):
@@ -109,3 +119,33 @@ def test_error_state_holds_in_every_thread(several_threads):
     with np.errstate(divide="ignore"):
         y = elementwise(lambda y, x: np.divide(1, x, out=y), np.zeros(1000))
     assert np.isinf(y).all()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2), (0, 3, 1, 2), (3, 2, 1, 0), (1, 0, 3, 2)])
+@pytest.mark.parametrize("shape", [(5, -1), (-1,), (35, 3, 37), (37, 105), (5, 7, 3, 37)])
+def test_reshaped_equals_reshape(order, shape, several_threads, monkeypatch):
+    monkeypatch.setattr(blocks, "_CACHE", 0)
+    x = numbers(0, (5, 7, 3, 37)).transpose(order)
+    z = x.transpose([order.index(d) for d in range(4)])  # any axis innermost
+    for a in (np.ascontiguousarray(x).transpose([order.index(d) for d in range(4)]), z, z[:, :, ::-1], strided(z)):
+        y = reshaped(a, shape)
+        np.testing.assert_array_equal(y, a.reshape(shape))
+        assert np.shares_memory(y, a) == np.shares_memory(a.reshape(shape), a)
+    with pytest.raises(ValueError, match="reshape"):
+        reshaped(x, (4, -1))
+
+
+def test_lines_a_power_of_two_apart_crowd_the_cache():
+    assert blocks._crowded(np.zeros((14, 64, 14, 128), "float32").transpose(3, 1, 0, 2))
+    assert not blocks._crowded(np.zeros((7, 64, 7, 128), "float32").transpose(3, 1, 0, 2))
+    assert not blocks._crowded(np.zeros((128, 64, 196), "float32").transpose(0, 2, 1))
+
+
+def test_large_reshapes_of_other_orders_take_this_way(monkeypatch):
+    calls = []
+    monkeypatch.setattr(blocks, "_CACHE", 0)
+    monkeypatch.setattr(blocks, "_SLICES", 5)
+    monkeypatch.setattr(blocks, "share", lambda tasks, x, real=blocks.share: calls.append(len(tasks)) or real(tasks, x))
+    x = tg.tensor(numbers(0, (40, 10, 20, 20)).transpose(3, 1, 2, 0).copy()).permute(3, 1, 2, 0)
+    np.testing.assert_array_equal(x.flatten(1).numpy(), x.numpy().reshape(40, -1))
+    assert calls == [8]

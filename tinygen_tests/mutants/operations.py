@@ -440,4 +440,12 @@ MUTANTS = [
         "every block of a large array adds the second operand's first",
         "kernels/test_channels.py::test_pairwise_equals_the_operation*",
     ),
+    Mutant(
+        "large-reshapes-keep-the-order-of-memory",
+        "tinygen/kernels/blocks.py",
+        "        y[part] = few.transpose(back)\n",
+        "        y[part] = few.reshape(y[part].shape)\n",
+        "flatten of a large picture whose axes were turned mixes its pixels up",
+        "kernels/test_blocks.py::test_reshaped_equals_reshape*",
+    ),
 ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import tinygen as tg
 from tinygen.nn import functional as F
 from tinygen.testing import check_grad, strict_cupy
-from tinygen_tests.draws import off_zero, seeds, shapes
+from tinygen_tests.draws import numbers, off_zero, seeds, shapes
 from tinygen_tests.judge import judge, same, torch
 
 NAMES = ["relu", "leaky_relu", "elu", "silu", "gelu", "softplus", "logsigmoid", "sigmoid", "tanh"]
@@ -213,3 +213,12 @@ def test_errors_name_the_argument():
     for name in ("relu", "leaky_relu", "elu", "silu"):
         with pytest.raises(TypeError, match="inplace"):
             getattr(F, name)(x, inplace=True)
+
+
+def test_relu_of_a_large_tensor_in_its_memory_order():
+    x = numbers(0, (40, 50, 100)).transpose(2, 0, 1)
+    y = F.relu(tg.Tensor(x))
+    np.testing.assert_array_equal(y.numpy(), np.maximum(x, 0))
+    assert y.data.strides == x.strides
+    counts = (numbers(0, (400, 500)) * 10).astype("int64")
+    np.testing.assert_array_equal(F.relu(tg.Tensor(counts)).numpy(), np.maximum(counts, 0))
