@@ -19,6 +19,7 @@ HEADINGS = {
     "small": "Overhead: tiny tensors", "growth": "How a training step grows", "threads": "Threads",
     "memory": "Peak memory of a training step", "import": "Import",
 }
+BUSY = 0.5  # processes that want a processor, on average over a minute
 KEY = (
     "In brackets: tinygen's median over that library's, below 1 where tinygen is ahead. *Of products*, *of copies*: "
     "the share of these two rates that tinygen reaches, by what the work costs at the least."
@@ -137,6 +138,8 @@ def page(results: Mapping[str, Any], rows: Mapping[str, Sequence[Row]], plots: S
     text = [f"`{about['command']}` on {about['date']}: " + ", ".join(
         f"{name} {value}" for name, value in about.items() if name not in ("command", "date")
     ) + ".", "", rates(results)]  # fmt: skip
+    if float(about.get("load before", 0)) > BUSY:
+        text += ["", f"**Other programs ran on the machine (load {about['load before']}): no figures to quote.**"]
     text += ["", KEY]
     for name, why in results["why_not"].items():
         text += ["", f"{TITLES.get(name, name)}: {why}."]

@@ -159,6 +159,13 @@ def test_the_command_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
     assert "| matmul |" in page.read_text()
 
 
+def test_a_report_of_a_busy_machine_says_so():
+    about, rest = {"command": "c", "date": "d"}, {"why_not": {"jax": "not installed"}, "rates": {"flops": 1, "bytes": 1}}
+    assert "no figures to quote" in report.page({"about": about | {"load before": "5.9"}} | rest, {})
+    quiet = report.page({"about": about | {"load before": "0.1"}} | rest, {})
+    assert "no figures to quote" not in quiet and "JAX: not installed." in quiet
+
+
 def test_an_interrupt_keeps_what_was_measured(tmp_path, capsys, monkeypatch):
     def part(setting):
         yield row("first", tinygen=1.0)
