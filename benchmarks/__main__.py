@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks import device, ops, peers, plots, processes, report, works
+from benchmarks import device, gpu, ops, peers, plots, processes, report, works
 from benchmarks.setting import Part, Setting
 from benchmarks.timing import Row
 
@@ -35,7 +35,8 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--thorough", action="store_true", help="all libraries in growth, threads and memory too, not PyTorch alone"
     )
-    parser.add_argument("--device", choices=list(device.DEVICES), default="cpu", help="where (default cpu)")
+    parser.add_argument("--device", choices=[*device.DEVICES, "cuda"], default="cpu",
+                        help="where (default cpu); cuda has options of its own: --device cuda --help")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder of report, figures and plots")
     parser.add_argument(
         "--report", type=Path, metavar="FILE",
@@ -80,6 +81,8 @@ def bar(part: str, rows: Iterable[Row]) -> Iterator[Row]:
 
 def main(argv: list[str] | None = None) -> int:
     """Read the options, measure, print, write; returns the exit code."""
+    if gpu.asked(argv):
+        return gpu.main(argv)
     args = options(argv)
     if args.results:
         results = json.loads(args.results.read_text(encoding="utf-8"))
