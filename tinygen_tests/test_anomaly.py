@@ -12,6 +12,7 @@ import tinygen as tg
 import tinygen.nn.functional as F
 from tinygen import anomaly, nn
 from tinygen.anomaly import AnomalyError, detect_anomaly
+from tinygen_tests.draws import stream
 
 
 def leaf(*values):
@@ -202,7 +203,7 @@ def test_no_frame_and_no_tensor_is_kept_alive():
 
 def test_training_steps_raise_no_false_alarm():
     """Each model of the demos for two steps; their own tests hold with everything watched, too."""
-    rng = tg.Generator(0)
+    rng = stream(0)
     x, y = tg.rand(4, 1, 8, 8, rng=rng), tg.tensor([0, 1, 2, 3])
     gan = tg.models.GAN(
         tg.models.ConvGenerator((1, 8, 8), latent=4, widths=(4,), classes=10, rng=rng),

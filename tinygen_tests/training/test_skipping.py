@@ -7,12 +7,13 @@ import tinygen as tg
 import tinygen.nn.functional as F
 from tinygen import anomaly, nn, optim
 from tinygen.training import NonFiniteError, Run, read_log
+from tinygen_tests.draws import stream
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the nan that is put in
 
 
 def net():
-    rng = tg.Generator(0)
+    rng = stream(0)
     return nn.Sequential(nn.Linear(3, 4, rng=rng), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1, rng=rng))
 
 
@@ -36,7 +37,7 @@ def train(folder, steps, bad=(), good=None, resume=False, **options):
     run = Run(folder, steps, {"model": model, "adam": adam}, checkpoint_every=3, progress=False, resume=resume,
               **{"log_every": 1} | options)
     for step in run:
-        rng = tg.Generator(step)
+        rng = stream(step)
         x = tg.randn(8, 3, rng=rng)
         if step in bad:
             x[2, 1] = np.nan
