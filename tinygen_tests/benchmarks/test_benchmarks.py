@@ -160,7 +160,8 @@ def test_the_command_measures_prints_and_writes(tmp_path, capsys, monkeypatch):
 
 
 def test_a_report_of_a_busy_machine_says_so():
-    about, rest = {"command": "c", "date": "d"}, {"why_not": {"jax": "not installed"}, "rates": {"flops": 1, "bytes": 1}}
+    about = {"command": "c", "date": "d"}
+    rest = {"why_not": {"jax": "not installed"}, "rates": {"flops": 1, "bytes": 1}}
     assert "no figures to quote" in report.page({"about": about | {"load before": "5.9"}} | rest, {})
     quiet = report.page({"about": about | {"load before": "0.1"}} | rest, {})
     assert "no figures to quote" not in quiet and "JAX: not installed." in quiet
