@@ -2,11 +2,18 @@
 
 The switch at the head of the sidebar leads to the page's twin, or to the other language's front page where it has
 none. ``<html lang>`` follows the folder, so that browsers choose the right glyphs and hyphenation.
+
+The end of a line is a space between words. Japanese has none, so it is taken out between two of its characters.
 """
 
+import re
 from typing import Any
 
+from docutils import nodes
+from sphinx.transforms import SphinxTransform
+
 PREFIX = "ja/"
+WIDE = "[\u3000-\u30ff\u3400-\u9fff\uff00-\uff65]"  # punctuation, kana, kanji, and full-width forms
 
 
 def twin(page: str) -> str:
@@ -28,7 +35,31 @@ def _add_switch(app: Any, page: str, template: str, context: dict[str, Any], doc
         context["furo_navigation_tree"] = rest.partition("</p>")[2] if japanese else english
 
 
+class JoinLines(SphinxTransform):
+    """No space where a line of Japanese ends and the next begins."""
+
+    default_priority = 700
+
+    def apply(self, **kwargs: Any) -> None:
+        """Change the words of a Japanese page; formulas and code stay as they are."""
+        if not self.env.docname.startswith(PREFIX):
+            return
+        words = [text for text in self.document.findall(nodes.Text) if isinstance(text.parent, nodes.TextElement)]
+        for before, text, after in zip([None, *words], words, [*words[1:], None]):
+            if isinstance(text.parent, (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)):
+                continue
+            joined = re.sub(f"(?<={WIDE})\n(?={WIDE})|(?<=[、。])\n", "", text.astext())
+            # MyST gives the end of a line a node of its own.
+            if joined == "\n" and before is not None and before.parent is text.parent:
+                follows = after is not None and after.parent is text.parent and re.match(WIDE, after.astext())
+                if re.search("[、。]$", before.astext()) or (follows and re.search(WIDE + "$", before.astext())):
+                    joined = ""
+            if joined != text.astext():
+                text.parent.replace(text, nodes.Text(joined))
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
+    app.add_transform(JoinLines)
     app.connect("html-page-context", _add_switch, priority=900)  # after the theme's own
     return {"parallel_read_safe": True, "parallel_write_safe": True}
