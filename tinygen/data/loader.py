@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from tinygen.backend import array_module, device_of, is_array, module_for, move
+from tinygen.backend import device as parse_device
 from tinygen.data.dataset import Dataset
 from tinygen.data.draws import HostDraws
+from tinygen.data.prefetch import Batch as Travelling
+from tinygen.data.prefetch import Prefetch
 from tinygen.random import Generator
 from tinygen.ranks import together
 from tinygen.tensor import Tensor
@@ -52,6 +55,8 @@ class DataLoader:
             default one. Without ``shuffle`` nothing is drawn.
         device: where batches go, ``"cpu"`` or ``"cuda"``; None leaves them where the data is. Data that is on
             the GPU already is indexed there.
+        prefetch: for data on the CPU and batches on a GPU: while a batch is worked on, copy the next one, from pinned
+            memory and on a stream of its own. Data written to meanwhile is seen a batch later.
 
     Raises:
         TypeError: dataset is none of these (lists are ambiguous, and refused), or holds no numbers;
@@ -70,6 +75,7 @@ class DataLoader:
         drop_last: bool = False,
         rng: Generator | None = None,
         device: str | None = None,
+        prefetch: bool = True,
     ) -> None:
         self.dataset = dataset
         self._arrays, self._alone = _arrays_of(dataset)
@@ -87,6 +93,10 @@ class DataLoader:
         if device is not None:
             module_for(device)
         self.device = device
+        self.prefetch = bool(prefetch)
+        on_cpu = all(type(a) is np.ndarray for a in self._arrays)
+        to_gpu = device is not None and parse_device(device).type == "cuda"
+        self._ahead = Prefetch(device) if prefetch and to_gpu and on_cpu else None  # type: ignore[arg-type]
         # Below 2⁵³, so that every reader of JSON gives it back exactly.
         self._seed = int(HostDraws(rng).integers(2**53)) if self.shuffle else 0
         self._cursor = _Cursor()
@@ -185,18 +195,32 @@ class DataLoader:
     def _one_epoch(self, cursor: _Cursor) -> Iterator[Batch]:
         """What is left of the cursor's epoch; the cursor then stands at the start of the next."""
         order = epoch_order(self._seed, cursor.epoch, self.size) if self.shuffle else None
+        following: Travelling | None = None
         while cursor.position < len(self):
-            start = cursor.position * self.batch_size
-            index: Any = slice(start, start + self.batch_size)
-            if order is not None:
-                index = order[index]
-            if (ranks := together.get()) is not None and ranks.shares(self):
-                whole = np.arange(self.size)[index] if order is None else index
-                index = whole[ranks.rows(len(whole))]
-            batch = tuple(Tensor(self._take(array, index)) for array in self._arrays)
+            if self._ahead is None:
+                index = self._index(order, cursor.position)
+                batch = tuple(Tensor(self._take(array, index)) for array in self._arrays)
+            else:
+                now = following or self._ahead.start(self._arrays, self._index(order, cursor.position))
+                after = cursor.position + 1
+                following = None
+                if after < len(self):
+                    following = self._ahead.start(self._arrays, self._index(order, after))
+                batch = tuple(Tensor(array) for array in now.arrays())
             cursor.position += 1  # before the yield: whoever saves the state has this batch already
             yield batch[0] if self._alone else batch
         cursor.epoch, cursor.position = cursor.epoch + 1, 0
+
+    def _index(self, order: np.ndarray | None, position: int) -> Any:
+        """The examples of a batch: a slice, or their numbers."""
+        start = position * self.batch_size
+        index: Any = slice(start, start + self.batch_size)
+        if order is not None:
+            index = order[index]
+        if (ranks := together.get()) is not None and ranks.shares(self):
+            whole = np.arange(self.size)[index] if order is None else index
+            index = whole[ranks.rows(len(whole))]
+        return index
 
     def _take(self, array: Any, index: Any) -> Any:
         if isinstance(index, np.ndarray):

@@ -14,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygen import backend
+from tinygen.creation import tensor
 from tinygen.data.dataset import Dataset
 from tinygen.data.digits import digits
 from tinygen.data.loader import DataLoader, epoch_order
 from tinygen.random import Generator
 from tinygen.tensor import Tensor
+from tinygen.testing import count_syncs, strict_cupy
 
 
 def numbers(n):
@@ -244,7 +246,7 @@ def test_batches_stay_where_the_data_is_or_go_where_they_are_sent(fake_gpu, shuf
     on_gpu = (fake_gpu(x), fake_gpu(y))
     for data, device, expected in [((x, y), "cuda", "cuda:0"), (on_gpu, None, "cuda:0"), (on_gpu, "cuda", "cuda:0"),
                                    (on_gpu, "cpu", "cpu"), ((x, y), None, "cpu")]:  # fmt: skip
-        for bx, by in DataLoader(data, 4, shuffle, rng=Generator(0), device=device):
+        for bx, by in DataLoader(data, 4, shuffle, rng=Generator(0), device=device, prefetch=False):
             assert bx.device == by.device == expected
             np.testing.assert_array_equal(np.asarray(bx.data), np.asarray(by.data))
     with pytest.raises(ValueError, match=r"all arrays must be on one device, got \['cpu', 'cuda:0'\]"):
@@ -387,3 +389,31 @@ def test_a_state_that_does_not_fit_changes_nothing(change, error, message):
     with pytest.raises(error, match=message):
         loader.load_state_dict(state)
     assert loader.state_dict() == before
+
+
+@pytest.mark.cpu_only("brings the stand-in itself")
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_that_travel_ahead_are_the_same_batches(shuffle):
+    """Data on the CPU, batches on a GPU: with and without prefetch, resumed in the middle, and nobody waits."""
+    x, y = np.arange(42, dtype=np.float32).reshape(7, 3, 2), np.arange(7)
+    with strict_cupy(), count_syncs() as syncs:
+        loaders = [
+            DataLoader((x, y), 3, shuffle, rng=Generator(5), device="cuda", prefetch=ahead) for ahead in (True, False)
+        ]
+        assert loaders[0]._ahead is not None and loaders[1]._ahead is None
+        seen = [[batch for _ in range(2) for batch in loader] for loader in loaders]
+        assert syncs.count == 0, syncs
+        resumed = DataLoader((x, y), 3, shuffle, rng=Generator(6), device="cuda")
+        middle = DataLoader((x, y), 3, shuffle, rng=Generator(5), device="cuda")
+        next(iter(middle))
+        resumed.load_state_dict(middle.state_dict())
+        seen.append([seen[0][0], *resumed, *seen[0][3:]])
+        for batches in zip(*seen, strict=True):
+            assert all(b.device == "cuda:0" for pair in batches for b in pair)
+            for a, b in zip(*[[t.to("cpu").numpy() for t in pair] for pair in (batches[0], batches[1])]):
+                np.testing.assert_array_equal(a, b)
+                assert a.dtype == b.dtype
+            np.testing.assert_array_equal(*[pair[0].to("cpu").numpy() for pair in (batches[0], batches[2])])
+        assert not any(np.shares_memory(t.data._raw, x) for t, _ in seen[0])
+        on_gpu = DataLoader(tensor(x, device="cuda"), 3, device="cuda")
+        assert on_gpu._ahead is None and DataLoader(x, 3)._ahead is None
