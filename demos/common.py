@@ -36,6 +36,7 @@ from tinygen import data, training
 from tinygen.backend import DeviceError, module_for
 from tinygen.files import whole_file
 from tinygen.training import parallel
+from tinygen.viz.canvas import NotFiniteError
 
 WRONG = 2  # the exit code of whatever the user can put right, as argparse has it
 
@@ -302,6 +303,8 @@ def explain(error: BaseException) -> tuple[int, str] | None:
             return 1, f"{error}: add --resume --detect-anomaly; --skip-non-finite N passes over N such steps in a row"
         case tg.AnomalyError():
             return 1, str(error)
+        case NotFiniteError():
+            return 1, f"{error}. What made the first of them is shown with --detect-anomaly"
         case parallel.ParallelError():
             return WRONG, str(error)
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] not in ("tinygen", "demos"):

@@ -221,7 +221,7 @@ class Run:
                 if self._now:
                     self._pending.append((step, time.monotonic() - self._clock, self._now))
                     self._now = {}
-                if step % self.log_every == 0 or step == self.steps:
+                if step % self.log_every == 0 or step == self.steps or self._alarmed():
                     self._write_pending(bar)
                 bar.update(step)
                 if step % self.checkpoint_every == 0:
@@ -304,11 +304,14 @@ class Run:
             if bar is not None:
                 bar.show(values)
             for name, value in values.items():
-                finite = not isinstance(value, float) or math.isfinite(value)
-                if check and "loss" in name.lower() and not finite and "skipped" not in values:
+                if check and _is_bad_loss(name, value) and "skipped" not in values:
                     raise NonFiniteError(
                         f"{name} is {value} at step {step}, and training stopped; {self._last_good()}. {_HINT}"
                     )
+
+    def _alarmed(self) -> bool:
+        """Whether a loss of the last step is known not to be finite; one on a GPU is not waited for."""
+        return bool(self._pending) and any(_is_bad_loss(name, v) for name, v in self._pending[-1][2].items())
 
     def _stopping(self) -> bool:
         """Whether a signal asked to stop after this step."""
@@ -383,6 +386,10 @@ class Run:
     def _say(self, text: str) -> None:
         with suppress(OSError):
             print(text, file=sys.stderr, flush=True)
+
+
+def _is_bad_loss(name: str, value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value) and "loss" in name.lower()
 
 
 def _hold(name: str, value: Any) -> Any:

@@ -69,18 +69,22 @@ def as_array(value: Any, name: str) -> np.ndarray:
     return array
 
 
+class NotFiniteError(ValueError):
+    """nan and infinity cannot be drawn."""
+
+
 def require_finite(array: np.ndarray, name: str) -> None:
     """Refuse NaN and infinity.
 
     Raises:
-        ValueError: with how many there are and where the first one is.
+        NotFiniteError: with how many there are and where the first one is.
     """
     if array.dtype.kind != "f":
         return
     bad = ~np.isfinite(array)
     if bad.any():
         where = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), array.shape))
-        raise ValueError(
+        raise NotFiniteError(
             f"{name}: {int(bad.sum())} of {array.size} values are not finite, the first, {array[where]}, at "
             f"{list(where)}; NaN and infinity cannot be drawn"
         )

@@ -420,3 +420,16 @@ def test_a_demos_cells_run_in_a_notebook(folder, tmp_path):
     """)
     code, out, err = python("-c", kernel, cwd=folder)
     assert code == 0 and "the end" in out and "steps   30" in out, err
+
+
+def test_an_anomaly_and_a_picture_of_nan_are_errors_without_a_traceback(folder, capsys):
+    tiny = folder / "tiny.py"
+    text = tiny.read_text()
+    tiny.write_text(text.replace("    run.log(loss=loss)\n", "    tg.log(-1 - 0 * loss)\n    run.log(loss=loss)\n"))
+    said = fails(capsys, 1, folder, "tiny", "--quick", "--detect-anomaly")
+    assert said.startswith("log: its result holds 1 nan among 1 number\n  input: float32 (), from -1 to -1")
+    assert "tg.log(-1 - 0 * loss)" in said.splitlines()[-1]
+    drawn = "    tg.viz.save_grid('a.png', x.reshape(-1, 1, 8, 8) * np.nan)\n"
+    tiny.write_text(text.replace("    run.log(loss=loss)\n", drawn))
+    assert "nan, at [0, 0, 0, 0]; NaN and infinity cannot be drawn. What made" in fails(capsys, 1, folder, "tiny")
+    assert "--skip-non-finite: must be a whole number" in fails(capsys, 2, folder, "tiny", "--skip-non-finite", "-1")

@@ -83,6 +83,13 @@ def test_without_skipping_the_first_one_ends_it_with_a_hint(tmp_path):
         train(tmp_path, 10, bad=(5,))
 
 
+@pytest.mark.cpu_only("a loss on a GPU is not waited for")
+def test_a_bad_loss_ends_the_run_at_once_and_not_when_the_log_is_written(tmp_path):
+    with pytest.raises(NonFiniteError, match="loss is nan at step 4"):
+        train(tmp_path, 20, bad=(4,), log_every=10)
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1, 2, 3, 4]
+
+
 def test_one_of_two_players_is_skipped_alone(tmp_path):
     a, b = nn.Linear(2, 1), nn.Linear(2, 1)
     adams = [optim.SGD(side.parameters(), lr=0.1) for side in (a, b)]
