@@ -5,6 +5,7 @@ The long runs, 20,000 steps of every demo, are ``python -m benchmarks.reliabilit
 
 import gc
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -149,3 +150,21 @@ def test_the_long_measurement_sees_a_leak_and_only_that():
     assert memory.growth(leaking, 2000)[2] > memory.LIMIT
     with pytest.raises(ValueError, match="over too soon"):
         memory.growth(flat[:5], 2000)
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda f: f.__name__)
+def test_a_trained_system_dies_with_its_last_reference(system, tmp_path):
+    gc.collect()
+    gc.disable()
+    try:
+        rng = tg.Generator(0)
+        things, train = system(rng)
+        run = Run(tmp_path, 2, {str(i): thing for i, thing in enumerate(things)}, progress=False, skip_non_finite=1)
+        for _ in run:
+            train(tg.rand(8, *SHAPE, rng=rng), tg.randint(10, (8,), rng=rng))
+        gone = [weakref.ref(p) for thing in things if isinstance(thing, nn.Module) for p in thing.parameters()]
+        run.close()
+        del things, train, run
+        assert gone and not [r for r in gone if r() is not None]
+    finally:
+        gc.enable()
