@@ -31,7 +31,7 @@ from tinygen.kernels.windows import Pair, Window, phases
 LEAST = 16  # pictures from where on this order pays: 64 bytes of each place and channel, a cache line
 _MOST = 192  # pictures in a task
 _WORK = 1 << 25  # multiplications in a task: about half a millisecond
-_SERIAL = 1 << 24  # multiplications below which one thread is as fast as two
+_SERIAL = 1 << 22  # multiplications below which one thread is as fast as two
 _STEP = 1 << 21  # bytes of the products that are added up at a time
 _FEW = 4  # up to so many channels out, products are added up instead of windows read
 _GATHERED = 64  # windows of up to so many numbers are copied together (im2col): products over less sums are slow
