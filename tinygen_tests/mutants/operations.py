@@ -448,4 +448,12 @@ MUTANTS = [
         "flatten of a large picture whose axes were turned mixes its pixels up",
         "kernels/test_blocks.py::test_reshaped_equals_reshape*",
     ),
+    Mutant(
+        "no-maximum-is-ever-subtracted",
+        "tinygen/ops/softmax.py",
+        "_MILD = 40.0",
+        "_MILD = 100.0",
+        "e^x of 90 overflows float32",
+        "ops/test_softmax.py::test_small_and_large_numbers_have_the_same_softmax*",
+    ),
 ]

@@ -131,3 +131,23 @@ def test_the_largest_counts_wherever_it_stands(n):
     x = tg.tensor(2000 * np.eye(n, dtype=np.float32))
     np.testing.assert_array_equal(F.softmax(x, -1).numpy(), np.eye(n))
     np.testing.assert_array_equal(F.log_softmax(x, -1).numpy(), 2000 * np.eye(n) - 2000)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1, 39.9, 40.1, 95, 1000])
+def test_small_and_large_numbers_have_the_same_softmax(dtype, size):
+    """Small ones are not shifted by their maximum: shifted from outside, the results are the same."""
+    x = numbers(0, (200, 37))
+    x = (x * (size / np.abs(x).max())).astype(dtype)
+    for f in (F.softmax, safe_softmax):
+        y = f(tg.Tensor(x), 1).numpy()
+        e = np.exp(x.astype("float64") - x.max(axis=1, keepdims=True))
+        np.testing.assert_allclose(
+            y, e / e.sum(axis=1, keepdims=True), rtol=1e-4 if dtype == "float32" else 1e-12, atol=1e-37
+        )
+
+
+def test_missing_numbers_spread_over_their_axis_alone():
+    x = numbers(0, (3, 4))
+    x[1, 2] = math.nan
+    assert np.isnan(F.softmax(tg.Tensor(x), 1).numpy()).tolist() == [[False] * 4, [True] * 4, [False] * 4]
