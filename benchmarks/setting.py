@@ -76,7 +76,7 @@ class Setting:
                 why_not[library] = f"failed: {type(error).__name__}: {error}".splitlines()[0]
         row = measure(
             name, works, turns or self.turns, enter=self.enter, device=self.device, flops=flops, bytes=bytes,
-            least=0.01 if self.quick else 0.05, longest=longest,
+            least=0.01 if self.quick else 0.05, longest=min(longest, 0.5) if self.quick else longest,
         )
         row.why_not |= why_not
         return row

@@ -72,7 +72,7 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
 def conv2d(x: Any, w: Any, b: Any = None, stride: int = 1, padding: int = 0, groups: int = 1) -> Any:
     """The sum over the filter's places of (shifted image) · (weights at that place)."""
     if groups != 1:
-        return missing("written for one group of channels only")()
+        return missing("it has no convolution with groups")()
     k, h = w.shape[-1], (x.shape[-1] + 2 * padding - w.shape[-1]) // stride + 1
     x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)), "constant") if padding else x
     y = 0.0 if b is None else b
