@@ -485,18 +485,14 @@ def mpirun(tmp_path, folder, *words, size=2, **environment):
 
 
 @needs_mpi
-def test_mpirun_follows_one_process_and_goes_on_after_every_kind_of_end(tmp_path):
+def test_mpirun_follows_one_process_though_it_ends_in_the_middle(tmp_path):
     one = mpirun(tmp_path, tmp_path / "one", size=1)
     assert one.returncode == 0, one.stderr
-    two = mpirun(tmp_path, tmp_path / "two")
-    assert two.returncode == 0 and two.stdout.count("the end") == 1, two.stderr
     whole_ = load(tmp_path / "one" / "checkpoint.npz")["objects"]
-    close(whole_, load(tmp_path / "two" / "checkpoint.npz")["objects"], 1e-5)
 
     folder = tmp_path / "hurt"
     for words, trouble, rank, step, said in [
         ((), "raise ZeroDivisionError('a bug')", 1, 6, "ZeroDivisionError: a bug"),
-        (("resume",), "os.kill(os.getpid(), signal.SIGKILL)", 1, 6, ""),
         (("resume",), "sys.exit(3)", 0, 6, ""),
         (("resume",), "os.kill(os.getpid(), signal.SIGTERM)", 1, 7, "interrupted after step 7 of 12"),
     ]:
@@ -505,7 +501,8 @@ def test_mpirun_follows_one_process_and_goes_on_after_every_kind_of_end(tmp_path
         assert ended.returncode != 0 and time.monotonic() - begun < 60, trouble
         assert said in ended.stderr and ended.stderr.count("interrupted") == ("interrupted" in said), ended.stderr
         assert load(folder / "checkpoint.npz")["step"] == step, trouble
-    assert mpirun(tmp_path, folder, "resume").returncode == 0
+    two = mpirun(tmp_path, folder, "resume")
+    assert two.returncode == 0 and two.stdout.count("the end") == 1, two.stderr
     close(whole_, load(folder / "checkpoint.npz")["objects"], 1e-5)
     assert [line["step"] for line in read_log(folder / "log.jsonl")] == list(range(1, 13))
 
