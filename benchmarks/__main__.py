@@ -110,7 +110,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     setting = Setting(found, why_not, place, args.threads, args.repeats, args.quick, args.thorough)
     about = {"date": date.today().isoformat(), "device": place.name}
     about |= peers.machine(list(found)) | {"threads": str(args.threads), "turns": str(args.repeats)}
-    about |= {"command": " ".join(["python -m benchmarks", *args.parts, *(["--quick"] if args.quick else [])])}
+    given = [f"--{name}" for name in ("quick", "thorough") if getattr(args, name)]
+    given += ["--peers " + ",".join(args.peers[1:])] if args.peers != list(place.peers) else []
+    about |= {"command": " ".join(["python -m benchmarks", *args.parts, *given])}  # threads and turns are told above
     if hasattr(os, "getloadavg"):
         about["load before"] = f"{os.getloadavg()[0]:.1f}"
         if os.getloadavg()[0] > 0.5:
