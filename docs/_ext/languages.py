@@ -55,7 +55,9 @@ class JoinLines(SphinxTransform):
                 if re.search("[、。]$", before.astext()) or (follows and re.search(WIDE + "$", before.astext())):
                     joined = ""
             if joined != text.astext():
-                text.parent.replace(text, nodes.Text(joined))
+                # By identity: index() would find the first of several equal pieces.
+                at = next(i for i, child in enumerate(text.parent) if child is text)
+                text.parent[at] = nodes.Text(joined)
 
 
 def setup(app: Any) -> dict[str, Any]:
