@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygen.kernels import norms_batch_last
 from tinygen.kernels.arrays import empty_like
 from tinygen.kernels.blocks import examples_in_blocks
 from tinygen.kernels.channels import positions_last, rows, side_by_side
+from tinygen.kernels.norms_batch_last import BatchLast, batch_last
 from tinygen.kernels.threads import scratch
 
 _SMALL = 1 << 15  # bytes of an array for which the definition is as quick
@@ -75,20 +77,20 @@ def _ones(m: int, n: int, dtype: np.dtype) -> np.ndarray:
     return ones
 
 
-def layout(x: Any) -> Layout | None:
-    """How x lies in memory, or None where it is small, empty, neither of both, or not NumPy's."""
+def layout(x: Any) -> Layout | BatchLast | None:
+    """How x lies in memory, or None where it is small, empty, in none of the orders, or not NumPy's."""
     if type(x) is not np.ndarray or x.nbytes < _SMALL or x.ndim < 3 or x.dtype.char not in "fd":
         return None
     n, c = x.shape[:2]
     p = math.prod(x.shape[2:])
     if rows(x) is not None:
         return Layout(True, n, c, p, side_by_side(p, c))
-    return Layout(False, n, c, p, 1) if positions_last(x) else None
+    return Layout(False, n, c, p, 1) if positions_last(x) else batch_last(x)
 
 
 def like(x: np.ndarray, a: np.ndarray) -> np.ndarray:
     """a as it is, or copied where it does not lie in memory as x does."""
-    if (rows(x) is None) == (rows(a) is None) and positions_last(x) == positions_last(a):
+    if a.strides == x.strides or (rows(x) is not None and rows(a) is not None):
         return a
     copy = empty_like(x)
     copy[...] = a
@@ -110,7 +112,7 @@ Normalized = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def normalize(
-    x: np.ndarray, γ: np.ndarray | None, β: np.ndarray | None, groups: int | None, eps: float, form: Layout
+    x: np.ndarray, γ: np.ndarray | None, β: np.ndarray | None, groups: int | None, eps: float, form: Layout | BatchLast
 ) -> Normalized:
     """y = γ·x̂ + β, and μ, σ² and r = 1/√(σ² + ε).
 
@@ -120,6 +122,8 @@ def normalize(
         groups: of channels in one example; None where a group is a channel of all examples.
         form: how x lies.
     """
+    if isinstance(form, BatchLast):
+        return norms_batch_last.normalize(x, γ, β, groups, eps, form)
     γ, β = (None if a is None else a.reshape(1, -1) for a in (γ, β))
     y = empty_like(x)
     if groups is None:
@@ -197,8 +201,12 @@ def _all_sums(sums: Callable, form: Layout, nbytes: int) -> list[np.ndarray]:
     return [a.sum(axis=0, keepdims=True) for a in each]
 
 
-def gradient_sums(g: np.ndarray, x: np.ndarray, μ: np.ndarray, form: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Σ g and Σ g·(x − μ) over positions, (N, C) each; μ (N, C) or (1, C)."""
+def gradient_sums(
+    g: np.ndarray, x: np.ndarray, μ: np.ndarray, form: Layout | BatchLast
+) -> tuple[np.ndarray, np.ndarray]:
+    """Σ g and Σ g·(x − μ) over positions, (N, C) each, or over all examples too; μ (N, C) or (1, C)."""
+    if isinstance(form, BatchLast):
+        return norms_batch_last.gradient_sums(g, x, μ, form)
     Σg, Σgd = (np.empty((form.examples, form.channels), x.dtype) for _ in range(2))
     from_g, from_x = form.view(g), form.view(x)
 
@@ -213,12 +221,20 @@ def gradient_sums(g: np.ndarray, x: np.ndarray, μ: np.ndarray, form: Layout) ->
 
 
 def gradient(
-    g: np.ndarray, x: np.ndarray, γ: np.ndarray | None, μ: np.ndarray, r: np.ndarray, groups: int | None, form: Layout
+    g: np.ndarray,
+    x: np.ndarray,
+    γ: np.ndarray | None,
+    μ: np.ndarray,
+    r: np.ndarray,
+    groups: int | None,
+    form: Layout | BatchLast,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """h(γ·g, x) = r(γ·g − M(γ·g) − x̂·M(x̂·γ·g)), and the sums Σ g and Σ g·(x − μ) over positions.
 
     Shapes: g, x (N, C, …); γ of C numbers; μ, r as :func:`normalize` returns them → h as x; (N, C) twice.
     """
+    if isinstance(form, BatchLast):
+        return norms_batch_last.gradient(g, x, γ, μ, r, groups, form)
     γ = None if γ is None else γ.reshape(1, -1)
     h = empty_like(x)
     from_g, from_x, to = form.view(g), form.view(x), form.view(h)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinygen as tg
-from tinygen.kernels import blocks, norms, threads
+from tinygen.kernels import blocks, norms, norms_batch_last, threads
 from tinygen.ops import normalization
 from tinygen.ops.normalization import Group, standardize
 from tinygen_tests.draws import numbers
@@ -12,6 +12,11 @@ from tinygen_tests.draws import numbers
 
 def channels_last(x):
     return np.ascontiguousarray(np.moveaxis(x, 1, -1)).transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+
+
+def batch_last(x):
+    order = (2, 1, *range(3, x.ndim), 0)
+    return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
 
 
 CASES = [
@@ -25,10 +30,15 @@ CASES = [
 ]
 
 
+ORDERS = [(channels_last,) * 2, (np.array,) * 2, (channels_last, np.array), (batch_last,) * 2, (batch_last, np.array)]
+
+
 @pytest.fixture(params=[1, 2])
 def tiny_blocks(request, monkeypatch):
     monkeypatch.setattr(blocks, "_BLOCK", 700)
     monkeypatch.setattr(blocks, "_SERIAL", 0)
+    monkeypatch.setattr(norms_batch_last, "_SERIAL", 0)
+    monkeypatch.setattr(norms_batch_last, "_STEP", 2000)
     before = threads.get_num_threads()
     threads.set_num_threads(request.param)
     yield
@@ -44,7 +54,7 @@ def all_of(x, weight, bias, g, group):
     return statistics, [a.detach().numpy() for a in (y, *first, *second)]
 
 
-@pytest.mark.parametrize("orders", [(channels_last,) * 2, (np.array,) * 2, (channels_last, np.array)])
+@pytest.mark.parametrize("orders", ORDERS)
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("shape, group", CASES)
 def test_results_and_gradients_equal_the_definitions(shape, group, affine, orders, tiny_blocks, monkeypatch):
@@ -75,9 +85,11 @@ def test_parameters_alone_get_the_same_gradients(group, monkeypatch):
         np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-12)
 
 
-def test_the_number_of_threads_changes_no_bit(monkeypatch):
+@pytest.mark.parametrize("order", [channels_last, batch_last])
+def test_the_number_of_threads_changes_no_bit(order, monkeypatch):
     monkeypatch.setattr(blocks, "_SERIAL", 0)
-    x, g = (channels_last(numbers(i, (40, 8, 12, 12)).astype("float32")) for i in range(2))
+    monkeypatch.setattr(norms_batch_last, "_SERIAL", 0)
+    x, g = (order(numbers(i, (40, 8, 12, 12)).astype("float32")) for i in range(2))
     before = threads.get_num_threads()
     try:
         for group in (Group((1, 2, 3), 2), Group((0, 2, 3))):
@@ -91,17 +103,28 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
         threads.set_num_threads(before)
 
 
+@pytest.mark.parametrize("order", [np.array, batch_last])
 @pytest.mark.parametrize("outlier", [0, 500])
 @pytest.mark.parametrize("group", [Group((1, 2, 3), 2), Group((0, 2, 3))])
-def test_near_equal_numbers_keep_their_variance(group, outlier):
+def test_near_equal_numbers_keep_their_variance(group, outlier, order):
     """Far from 0, also where one example is far from all others."""
     x = 1000 + numbers(0, (40, 8, 12, 12))
     x[0] += outlier
+    x = order(x)
     single = x.astype("float32")
     y, exact = (standardize(tg.tensor(a), None, None, group, 1e-5)[0].numpy() for a in (single, single.astype(float)))
     np.testing.assert_allclose(y, exact, rtol=0, atol=5e-4 * np.abs(exact).max())
-    equal = standardize(tg.full((8, 4, 20, 20), 0.1), None, None, group, 1e-5)[0].numpy()
+    equal = standardize(tg.tensor(order(np.full((8, 4, 20, 20), 0.1, "float32"))), None, None, group, 1e-5)[0].numpy()
     assert np.abs(equal).max() < 1e-4
+
+
+def test_the_three_orders_of_memory_are_told_apart():
+    x = np.zeros((4, 8, 30, 30))
+    assert [norms.layout(f(x)).__class__.__name__ for f in (np.array, channels_last, batch_last)] == [
+        "Layout",
+        "Layout",
+        "BatchLast",
+    ]
 
 
 @pytest.mark.parametrize(
