@@ -636,7 +636,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen: dict[str, tuple[str, Callable[[], Iterator[str | Table]]]] = {
         "machine": ("Machine", machine),
         "kernels": ("Are the kernels right?", lambda: kernels(SHAPES[-2:] if args.quick else SHAPES)),
-        "agreement": ("Do training steps agree?", lambda: agreement(size, 4 if args.quick else 16)),
+        "agreement": ("Do training steps agree?", lambda: agreement(size, 2, 4) if args.quick else agreement(size)),
         "steps": ("Training steps", lambda: steps_section(sizes, size, turns, least, ways, True, figures)),
         "layers": ("Convolutions by method", lambda: layers(
             turns, least, batch, figures, ((2, 3, 6, 3, 1, 1),) if args.quick else LAYERS)),

@@ -32,6 +32,7 @@ COMPILER = shutil.which("g++") or shutil.which("c++")
 
 _BEGIN = r"""
 #include <cmath>
+#include <csetjmp>
 #include <cstdint>
 #include <cstring>
 #include <ucontext.h>
@@ -47,52 +48,64 @@ static Three threadIdx, blockIdx, blockDim, gridDim;
 #define __align__(n) __attribute__((aligned(n)))
 
 namespace emulator {
+    // A fiber begins by setcontext, and from then on is left and entered by longjmp, which asks nothing of the system.
+    struct Place { jmp_buf at; };
     const size_t STACK = 1 << 16;
-    static ucontext_t home;
+    static Place home;
+    static vector<Place> places;
     static vector<ucontext_t> fibers;
-    static vector<char> stacks;
-    static vector<char> ended;
+    static vector<char> stacks, begun, ended;
     static vector<double> slots;
-    static int current;
+    static unsigned current, threads, gone;
     static void (*body)();
     static void wait_here() {
-        int me = current;
-        swapcontext(&fibers[me], &home);
+        if (_setjmp(places[current].at) == 0) _longjmp(home.at, 1);
     }
     static void enter() {
         body();
         ended[current] = 1;
-        swapcontext(&fibers[current], &home);
+        _longjmp(home.at, 1);
     }
     static void place(unsigned t) {
         current = t;
         threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y};
     }
+    static void resume() {
+        if (_setjmp(home.at)) return;
+        if (begun[current]) _longjmp(places[current].at, 1);
+        begun[current] = 1;
+        setcontext(&fibers[current]);
+    }
     // One block: every thread up to its next barrier, again and again. 1: some ended where others wait.
     static int run_block(bool barriers) {
-        unsigned n = blockDim.x * blockDim.y * blockDim.z;
+        threads = blockDim.x * blockDim.y * blockDim.z;
         if (!barriers) {
-            for (unsigned t = 0; t < n; t++) { place(t); body(); }
+            for (unsigned t = 0; t < threads; t++) { place(t); body(); }
             return 0;
         }
-        if (fibers.size() < n) { fibers.resize(n); stacks.resize(n * STACK); slots.resize(n); }
-        ended.assign(n, 0);
-        for (unsigned t = 0; t < n; t++) {
+        if (fibers.size() < threads) {
+            fibers.resize(threads);
+            places.resize(threads);
+            slots.resize(threads);
+            stacks.resize(threads * STACK);
+        }
+        begun.assign(threads, 0);
+        ended.assign(threads, 0);
+        for (unsigned t = 0; t < threads; t++) {
             getcontext(&fibers[t]);
             fibers[t].uc_stack.ss_sp = &stacks[t * STACK];
             fibers[t].uc_stack.ss_size = STACK;
-            fibers[t].uc_link = &home;
+            fibers[t].uc_link = nullptr;
             makecontext(&fibers[t], enter, 0);
         }
-        unsigned gone = 0;
-        while (gone == 0) {
-            for (unsigned t = 0; t < n; t++) {
+        gone = 0;
+        while (gone == 0)
+            for (unsigned t = 0; t < threads; t++) {
                 place(t);
-                swapcontext(&home, &fibers[t]);
+                resume();
                 gone += ended[t];
             }
-        }
-        return gone == n ? 0 : 1;
+        return gone == threads ? 0 : 1;
     }
 }
 static void __syncthreads() { emulator::wait_here(); }
@@ -148,7 +161,7 @@ def compile_source(code: str, defines: tuple[str, ...] = ()) -> ctypes.CDLL:
         with tempfile.TemporaryDirectory(dir=folder) as made:
             source, library = Path(made) / "kernel.cpp", Path(made) / "kernel.so"
             source.write_text(code, encoding="utf-8")
-            options = ["-O2", "-std=c++17", "-shared", "-fPIC", "-w", *defines]
+            options = ["-O2", "-std=c++17", "-shared", "-fPIC", "-w", "-U_FORTIFY_SOURCE", *defines]
             command = [COMPILER, *options, str(source), "-o", str(library)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
