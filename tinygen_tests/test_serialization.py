@@ -325,7 +325,7 @@ def refused(path, data):
 
 
 def test_every_truncation_is_refused(tmp_path, good):
-    for length in range(len(good)):
+    for length in {*range(0, len(good), 4), *range(100), *range(len(good) - 200, len(good))}:
         assert "save it again" in refused(tmp_path / "cut.npz", good[:length])
 
 
@@ -339,7 +339,7 @@ def test_a_flipped_bit_in_any_byte_is_refused(tmp_path, good):
 
 def test_swapped_inserted_and_appended_bytes_are_refused(tmp_path, good):
     rng = np.random.default_rng(5)
-    for _ in range(200):
+    for _ in range(50):
         a, b = sorted(rng.integers(0, len(good), 2))
         swapped = good[:a] + good[b:] + good[a:b]
         inserted = good[:a] + rng.bytes(int(rng.integers(1, 9))) + good[a:]
@@ -464,7 +464,7 @@ def test_sealed_files_with_flipped_bits_are_refused_or_the_same(tmp_path, good):
     path = tmp_path / "flip.npz"
     expected = bits(typical(np.random.default_rng(3)))
     rng = np.random.default_rng(6)
-    for at in rng.integers(0, len(good) - 71, 600):
+    for at in rng.integers(0, len(good) - 71, 250):
         damaged = bytearray(good)
         damaged[at] ^= 1 << rng.integers(8)
         path.write_bytes(bytes(damaged))
