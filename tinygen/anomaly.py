@@ -58,7 +58,8 @@ class detect_anomaly:
     Looked at is the result of every operation, recorded or not, and what every vjp returns. nan is always an anomaly;
     infinity is one where all inputs were finite: an overflow or a division by zero (a mask filled with −∞ passes).
     Lines are remembered for every operation that is recorded inside, and an error of any kind in its derivative is
-    told with them. Training takes several times as long; on a GPU every operation is waited for.
+    told with them. A step takes half as long again, one of tiny operations several times as long; on a GPU every
+    operation is waited for.
 
     Holds for the current thread or asyncio task.
 

@@ -88,7 +88,7 @@ class Run:
         progress: show a progress bar on stderr.
         how_to_resume: what to tell an interrupted user to type.
         detect_anomaly: the loop's body runs under :class:`tinygen.detect_anomaly`: the first operation that makes nan
-            or infinity is named, and training takes several times as long.
+            or infinity is named; a step takes longer.
         skip_non_finite: 0, or how many steps in a row may be skipped because a gradient is nan or infinite: no
             parameter, optimizer's average or buffer changes then, and the step's log line has ``skipped``, how many
             there have been. For this the optimizers and modules must be among ``objects``.

@@ -19,6 +19,7 @@ from tinygen_tests.mutants import (
     pictures,
     pooling,
     randomness,
+    surviving,
     variational,
 )
 from tinygen_tests.mutants.mutant import Mutant
@@ -40,6 +41,7 @@ FAMILIES: dict[str, list[Mutant]] = {
     "diffusion": diffusion.MUTANTS,
     "variational": variational.MUTANTS,
     "pictures": pictures.MUTANTS,
+    "surviving": surviving.MUTANTS,
 }
 
 MUTANTS: list[Mutant] = [mutant for family in FAMILIES.values() for mutant in family]
