@@ -85,6 +85,10 @@ def options(
         checkpoint_every, quick, detect_anomaly, skip_non_finite, name, and ranks (see tinygen.training.parallel).
 
     Ends in SystemExit with code 2 and one line on stderr where a value is wrong or the device is not there.
+
+    Raises:
+        FolderInUseError: another run is using --out.
+        OSError: --out cannot be written.
     """
     parser = Parser(
         prog=f"python -m demos {name}",
@@ -132,6 +136,9 @@ def options(
     if not _in_notebook():
         sys.excepthook = _excepthook
     _join(args, parser)
+    if args.out.is_dir() and (args.ranks is None or args.ranks.rank == 0):
+        # Now, and not only when the Run is made: some demos draw pictures before they train.
+        training.FolderLock(args.out).release()
     return args
 
 

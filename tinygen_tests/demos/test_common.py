@@ -16,7 +16,7 @@ import tinygen as tg
 from demos import __main__ as cli
 from demos import common
 from tinygen.data import Dataset
-from tinygen.training import CheckpointError, FolderLock, NonFiniteError, read_log
+from tinygen.training import CheckpointError, FolderInUseError, FolderLock, NonFiniteError, read_log
 
 pytestmark = pytest.mark.cpu_only("demos say where they compute; test_on_a_gpu.py runs them there")
 
@@ -355,6 +355,8 @@ def test_a_folder_in_use_is_one_line(folder, tmp_path, capsys):
     (tmp_path / "runs" / "tiny").mkdir(parents=True)
     lock = FolderLock(tmp_path / "runs" / "tiny")
     lock.busy = True
+    with pytest.raises(FolderInUseError):  # before a demo that draws first can draw anything
+        common.options("tiny", steps=3, batch_size=4, argv=["--out", str(tmp_path / "runs" / "tiny")])
     message = fails(capsys, 2, folder, "tiny")
     assert "in use by another run of this process; wait for it, stop it, or choose another folder with --out" in message
 
