@@ -66,8 +66,10 @@ def product(a: Any, b: Any) -> Any:
 
     Shapes: (…, m, k), (…, k, n) → (…, m, n), at least two axes each; leading axes broadcast.
     """
-    m, k = a.shape[-2:]
     n = b.shape[-1]
+    if a.size * n < _WORTH:  # of a stack, too, where b is no longer a stack
+        return np.matmul(a, b)
+    m, k = a.shape[-2:]
     if a.ndim == b.ndim == 2:
         pieces = min(_pieces(m * k * n), max(m, n) // 16)
         if pieces < 2 or a.dtype != b.dtype:

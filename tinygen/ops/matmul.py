@@ -74,7 +74,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         TypeError: an operand is no tensor.
         ValueError: an operand is 0-d, the inner lengths differ, or the leading axes do not broadcast.
     """
-    a, b = (_tensor(x, "matmul") for x in (input, other))
+    a, b = _tensor(input, "matmul"), _tensor(other, "matmul")
+    if a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]:
+        return _matmul(a, b)
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(f"matmul: expected at least one axis each, got shapes {a.shape} and {b.shape}")
     row, column = a.ndim == 1, b.ndim == 1
