@@ -112,9 +112,9 @@ def test_near_equal_numbers_keep_their_variance(group, outlier, order):
     x[0] += outlier
     x = order(x)
     single = x.astype("float32")
-    y, exact = (standardize(tg.tensor(a), None, None, group, 1e-5)[0].numpy() for a in (single, single.astype(float)))
+    y, exact = (standardize(tg.Tensor(a), None, None, group, 1e-5)[0].numpy() for a in (single, single.astype(float)))
     np.testing.assert_allclose(y, exact, rtol=0, atol=5e-4 * np.abs(exact).max())
-    equal = standardize(tg.tensor(order(np.full((8, 4, 20, 20), 0.1, "float32"))), None, None, group, 1e-5)[0].numpy()
+    equal = standardize(tg.Tensor(order(np.full((8, 4, 20, 20), 0.1, "float32"))), None, None, group, 1e-5)[0].numpy()
     assert np.abs(equal).max() < 1e-4
 
 
