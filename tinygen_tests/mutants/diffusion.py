@@ -169,8 +169,8 @@ MUTANTS = [
     Mutant(
         "the-average-has-no-warm-up",
         f"{DIFFUSION}ddpm.py",
-        "xp.minimum(self.decay, (1 + n) / (10 + n))",
-        "xp.minimum(self.decay, 1 + 0 * n)",
+        "xp.minimum(self.decay, (1 + self.updates.data) / (10 + self.updates.data))",
+        "xp.minimum(self.decay, 1 + 0 * self.updates.data)",
         "early samples are those of the first weights",
         f"{HERE}test_ddpm.py::test_early_in_training_the_average_is_not_the_noise_it_began_with",
     ),

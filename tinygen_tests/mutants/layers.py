@@ -6,8 +6,8 @@ MUTANTS = [
     Mutant(
         "clipping-never-clips",
         "tinygen/nn/utils/clip_grad.py",
-        "factor = xp.minimum(float(max_norm) / (total + 1e-6), 1.0)",
-        "factor = xp.maximum(float(max_norm) / (total + 1e-6), 1.0)",
+        "return xp.minimum(float(max_norm) / (total + 1e-6), 1.0)",
+        "return xp.maximum(float(max_norm) / (total + 1e-6), 1.0)",
         "small gradients are blown up, large ones stay",
         "nn/utils/test_clip_grad.py::test_as_pytorch",
     ),

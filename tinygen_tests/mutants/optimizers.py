@@ -128,7 +128,7 @@ MUTANTS = [
     Mutant(
         "a-step-is-not-a-write",
         "tinygen/optim/optimizer.py",
-        "        for p, _ in ready:\n            p._written = next_number()\n        return loss",
+        "        _note_written([p for p, _ in ready])\n        return loss",
         "        return loss",
         "a backward after the step uses the new weights in silence",
         "optim/test_optimizer.py::test_a_graph_recorded_before_the_step_cannot_be_swept_after_it",

@@ -74,7 +74,7 @@ def clip_grad_norm_(
     here = len({device_of(g) for g in arrays}) == 1
     if p == 2 and here and not error_if_nonfinite and at_once.fits(xp, arrays):  # a GPU's kernels, two launches
         total = at_once.norm(xp, arrays)
-        factor = xp.minimum(float(max_norm) / (total + 1e-6), 1.0)
+        factor = _factor(xp, max_norm, total)
         for (q, _), scaled in zip(ready, at_once.scaled(xp, arrays, factor), strict=True):
             q.grad = wrap(scaled)
         return wrap(total.reshape(()))
@@ -83,10 +83,15 @@ def clip_grad_norm_(
         raise RuntimeError(
             f"clip_grad_norm_: the gradients' norm of order {p:g} is {total.item()}, and no gradient was changed"
         )
-    factor = xp.minimum(float(max_norm) / (total + 1e-6), 1.0)
+    factor = _factor(xp, max_norm, total)
     for q, g in ready:
         q.grad = wrap((g * move(factor, device_of(g)).astype(g.dtype)).reshape(g.shape))
     return wrap(total.reshape(()))
+
+
+def _factor(xp: Any, max_norm: float, total: Any) -> Any:
+    """min(1, max_norm/(‖g‖ + 10⁻⁶))."""
+    return xp.minimum(float(max_norm) / (total + 1e-6), 1.0)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
