@@ -20,6 +20,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,11 @@ def wrapped(code: str) -> tuple[str, dict[str, int]]:
     return _BEGIN + body + _RUN % "\n".join(ways), counts
 
 
+# A kernel that is played on the CPU has the numbers of its block and thread in variables of its library, which all
+# threads of the process share.
+_one_at_a_time = threading.Lock()
+
+
 class RawModule:
     """A module of CUDA C. See the top of this file.
 
@@ -244,7 +250,9 @@ class RawKernel:
         dims = (ctypes.c_uint * 6)(*sizes)
         values = [_value(argument) for argument in args]
         pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
-        if self._run(dims, pointers):
+        with _one_at_a_time:
+            failed = self._run(dims, pointers)
+        if failed:
             raise RuntimeError(f"{self.name}: some threads of a block wait at a barrier that others never reach")
 
 
