@@ -180,19 +180,19 @@ def classifier(rng):
     return {"model": model, "rms": rms}, train
 
 
-def training(system, folder, steps=5, resume=False):
+def training(system, folder, steps=5, resume=False, place="cpu"):
     """A function of ranks that trains the system in float64 on 31 images, so that each third batch cannot be shared."""
 
     folder = str(folder)  # a Path is not for several threads: str() of it is remembered in it
 
     def run_on(ranks):
         tg.manual_seed(5)
-        rng, noise = tg.Generator(1), tg.Generator(2)
+        rng, noise = tg.Generator(1), tg.Generator(2, place)
         draws = np.random.default_rng(0)
         n, size = (36, 12) if system in (gan, wgan) else (31, 12)
         images, labels = draws.random((n, *SHAPE)), draws.integers(0, 10, n)
-        objects, train = system(rng)
-        loader = DataLoader((images, labels), size, shuffle=True, rng=rng)
+        objects, train = system(rng if place == "cpu" else None)
+        loader = DataLoader((images, labels), size, shuffle=True, rng=rng, device=place)
         objects |= {"loader": loader, "rng": rng, "noise": noise}
         run = make_run(ranks, folder, steps, objects, progress=False, log_every=2, checkpoint_every=3, resume=resume)
         batches = loader.forever()
@@ -250,6 +250,16 @@ def test_several_ranks_follow_one_with_the_whole_batch(system, size, tmp_path, d
     for a, b in zip(log, shared, strict=True):
         assert {**b, "time": 0} == pytest.approx({**a, "time": 0}, rel=1e-9)
     assert together.get() is None
+
+
+def test_ranks_with_a_gpu_follow_one_with_a_gpu(tmp_path, double):
+    with tg.testing.strict_cupy():
+        tg.set_default_device("cuda")
+        for size, name in ((1, "one"), (2, "two")):
+            on_ranks(size, training(gan, tmp_path / name, 3, place="cuda"))
+        one, two = (load(tmp_path / name / "checkpoint.npz")["objects"] for name in ("one", "two"))
+        close(one, two, 1e-9)
+        tg.set_default_device("cpu")
 
 
 def test_a_checkpoint_goes_from_two_ranks_to_one_and_back(tmp_path, double):
