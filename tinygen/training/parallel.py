@@ -35,7 +35,7 @@ from tinygen.ranks import Ranks, together
 from tinygen.training.checkpoint import Stateful, load_checkpoint, save_checkpoint
 from tinygen.training.loop import Run
 
-# How the launchers tell a process its place: Open MPI, MPICH and Intel MPI (Hydra), MVAPICH, Slurm's srun --mpi.
+# How the launchers tell a process its place: Open MPI; MPICH, Intel MPI and srun --mpi=pmi2; MVAPICH.
 _PLACES = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
