@@ -10,7 +10,7 @@ from pathlib import Path
 from demos import common
 
 FOLDER = Path(__file__).parent
-NOT_DEMOS = {"__init__", "__main__", "common", "demos"}
+NOT_DEMOS = {"__init__", "__main__", "common", "demos", "notebooks"}
 
 
 def find(folder: Path) -> dict[str, Path]:

@@ -72,14 +72,16 @@ def options(
     add: Callable[[argparse.ArgumentParser], Any] | None = None,
     argv: list[str] | None = None,
 ) -> argparse.Namespace:
-    """Read the options that all demos take; in a notebook, where nobody types any, they have their defaults.
+    """Read the options that all demos take; in a notebook they stand in the environment, as ``DEMO_OPTIONS``.
+
+    There the pictures that a cell leaves in --out are shown beneath it.
 
     Args:
         name: the demo's name; its folder is ``runs/NAME`` unless --out says otherwise.
         steps, batch_size, checkpoint_every, seed: the defaults.
         quick_steps: the steps of --quick, which must be a run of seconds.
         add: is given the parser, to add options of this demo alone.
-        argv: the words to read; None takes the command line.
+        argv: the words to read; None takes the command line, or in a notebook $DEMO_OPTIONS.
 
     Returns: a namespace with data, data_dir, device, steps, batch_size, seed, out (a Path), resume,
         checkpoint_every, quick, detect_anomaly, skip_non_finite, name, and ranks (see tinygen.training.parallel).
@@ -92,7 +94,7 @@ def options(
     """
     parser = Parser(
         prog=f"python -m demos {name}",
-        description=" ".join((sys.modules["__main__"].__doc__ or "").split()),
+        description=" ".join(_lesson().split()),
         allow_abbrev=False,
     )
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits",
@@ -119,7 +121,7 @@ def options(
     if add is not None:
         add(parser)
     if argv is None:
-        argv = [] if _in_notebook() else sys.argv[1:]
+        argv = shlex.split(os.environ.get("DEMO_OPTIONS", "")) if _in_notebook() else sys.argv[1:]
     args = parser.parse_args(argv)
     args.name = name
     args.how_to_resume = shlex.join(["python", "-m", "demos", name, *(w for w in argv if w != "--resume"), "--resume"])
@@ -139,6 +141,7 @@ def options(
     if args.out.is_dir() and (args.ranks is None or args.ranks.rank == 0):
         # Now, and not only when the Run is made: some demos draw pictures before they train.
         training.FolderLock(args.out).release()
+    ShownPictures.of(args.out)
     return args
 
 
@@ -182,6 +185,48 @@ def _whole(least: int) -> Callable[[str], int]:
 def _in_notebook() -> bool:
     """A notebook's __main__ is no file, and sys.argv are its kernel's words, not the reader's."""
     return getattr(sys.modules["__main__"], "__file__", None) is None
+
+
+def _lesson() -> str:
+    """The docstring of the demo; a notebook's __main__ has one of its kernel's, which says nothing of it."""
+    return "" if _in_notebook() else sys.modules["__main__"].__doc__ or ""
+
+
+class ShownPictures:
+    """In a notebook: what a cell has drawn into a folder is shown beneath that cell."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.known = self.found()
+
+    def found(self) -> dict[Path, int]:
+        """The folder's pictures, and when each was written; the oldest first."""
+        files = (path for path in self.folder.glob("*") if path.suffix in {".png", ".gif"})
+        return dict(sorted(((path, path.stat().st_mtime_ns) for path in files), key=lambda pair: pair[1]))
+
+    def show(self, result: Any = None) -> None:
+        """Show those that were written since the last time; called when a cell has ended."""
+        from IPython.display import Image, display
+
+        before, self.known = self.known, self.found()
+        for path, written in self.known.items():
+            if before.get(path) != written:
+                print(path)
+                display(Image(filename=os.fspath(path)))
+
+    @staticmethod
+    def of(folder: Path) -> None:
+        """Begin to show what is drawn into a folder; outside a notebook this does nothing."""
+        shell = IPython.get_ipython() if (IPython := sys.modules.get("IPython")) else None
+        if shell is None or not hasattr(shell, "kernel"):
+            return
+        for shown in [f for f in shell.events.callbacks["post_run_cell"] if isinstance(_owner(f), ShownPictures)]:
+            shell.events.unregister("post_run_cell", shown)  # the cell of the options was run again
+        shell.events.register("post_run_cell", ShownPictures(folder).show)
+
+
+def _owner(function: Any) -> Any:
+    return getattr(function, "__self__", None)
 
 
 # ------------------------------------------------------------------------------------------------ data
@@ -257,7 +302,7 @@ def run(
 
 def header(args: argparse.Namespace, objects: Mapping[str, Any], done: int = 0) -> str:
     """The lines above the progress bar: data, device, parameter counts, steps, folder."""
-    doc = " ".join((sys.modules["__main__"].__doc__ or "").partition("\n\n")[0].split())
+    doc = " ".join(_lesson().partition("\n\n")[0].split())
     rows = [("data", getattr(args, "about_data", None) or args.data), ("device", args.device)]
     for name, thing in objects.items():
         if callable(parameters := getattr(thing, "parameters", None)):
