@@ -157,17 +157,38 @@ def along_first_into(y: Any, f: Callable, *arrays: Any) -> Any:
     return y
 
 
-def along_first(f: Callable, *arrays: Any, block: int | None = None) -> Any:
+def _empty_whole(block: np.ndarray, axis: int, n: int, x: np.ndarray) -> np.ndarray:
+    """An array for all blocks: in the memory order of x where the block's own agrees, else in that.
+
+    The block's own says nothing of an axis on which it has length 1.
+    """
+    shape = (*block.shape[:axis], n, *block.shape[axis + 1 :])
+    if block.ndim == x.ndim:
+        order = sorted(range(x.ndim), key=lambda d: -x.strides[d])
+        steps = [block.strides[d] for d in order if block.shape[d] > 1]
+        if steps == sorted(steps, reverse=True):
+            return np.empty([shape[d] for d in order], block.dtype).transpose(np.argsort(order))
+    return np.empty_like(block, shape=shape)
+
+
+def along_first(f: Callable, *arrays: Any, block: int | None = None, leading: int = 1) -> Any:
     """f(*arrays) for an f that treats the slices along the first axis independently of each other.
+
+    Where it does so for more axes than the first, the arrays are cut along the one that is outermost in memory: slices
+    along the first axis of (N, C, H, W) in memory order (H, C, W, N) would be of a few numbers here and there.
 
     Args:
         f: a function of arrays that returns an array, or a tuple of arrays, whose first axis is the arrays'.
         arrays: with first axes of one length n; arrays whose first axis has length 1 are handed on whole.
         block: bytes of the largest array in a block, where f is not of several steps that share the cache.
+        leading: how many of the first axes f treats so.
     """
-    n = max(len(a) for a in arrays)
     large = max(arrays, key=lambda a: a.nbytes)
-    if type(large) is not np.ndarray or large.nbytes <= _SMALL or n < 2:
+    if type(large) is not np.ndarray or large.nbytes <= _SMALL:
+        return f(*arrays)
+    axis = max(range(leading), key=lambda d: large.strides[d] * (large.shape[d] > 1))
+    n = max(a.shape[axis] for a in arrays)
+    if n < 2:
         return f(*arrays)
     step = max(1, (block or _BLOCK) * n // large.nbytes)
     lock = Lock()
@@ -176,14 +197,13 @@ def along_first(f: Callable, *arrays: Any, block: int | None = None) -> Any:
 
     def work(start: int) -> None:
         nonlocal single
-        part = slice(start, start + step)
-        found = f(*(a[part] if len(a) == n else a for a in arrays))
+        part = (*(slice(None),) * axis, slice(start, start + step))
+        found = f(*(a[part] if a.shape[axis] == n else a for a in arrays))
         blocks = (found,) if isinstance(found, np.ndarray) else found
         with lock:
             if not whole:
                 single = found is blocks[0]
-                # Made after a block's own order of axes in memory: channels last stay last.
-                whole.extend(np.empty_like(b, shape=(n, *b.shape[1:])) for b in blocks)
+                whole.extend(_empty_whole(b, axis, n, large) for b in blocks)
         for y, block in zip(whole, blocks, strict=True):
             y[part] = block
 

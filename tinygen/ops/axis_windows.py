@@ -223,7 +223,7 @@ def sum_windows(input, windows):
             x = _sum_along(x, dim, window)
         return x
 
-    return along_first(work, input)
+    return along_first(work, input, leading=max(input.ndim - len(windows), 1))
 
 
 @sum_windows.vjp("input")
@@ -243,7 +243,7 @@ def spread_windows(input, windows):
             x = _spread_along(x, dim, window)
         return x
 
-    return along_first(work, input)
+    return along_first(work, input, leading=max(input.ndim - len(windows), 1))
 
 
 @spread_windows.vjp("input")

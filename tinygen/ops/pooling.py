@@ -158,6 +158,11 @@ def _choose(x: Any, windows: Windows) -> tuple[Any, ...]:
     return x, *choices
 
 
+def _independent(x: Any, windows: Windows) -> int:
+    """How many axes come before those of the windows."""
+    return max(x.ndim - len(windows), 1)
+
+
 @op(aux=True)
 def _max_pool(input, windows, choose):
     """yₒ = max of x over window o = x[i(o)], −∞ outside.    ∂L/∂x = g put back at the places i(o): unpool.
@@ -171,8 +176,8 @@ def _max_pool(input, windows, choose):
         return x
 
     if not choose:
-        return along_first(work, input), None
-    y, *choices = along_first(lambda x: _choose(x, windows), input)
+        return along_first(work, input, leading=_independent(input, windows)), None
+    y, *choices = along_first(lambda x: _choose(x, windows), input, leading=_independent(input, windows))
     return y, tuple(choices)
 
 
@@ -190,7 +195,7 @@ def _unpool(input, choices, windows):
             x = _unpool_along(x, choice, dim, window)
         return x
 
-    return along_first(work, input, *choices)
+    return along_first(work, input, *choices, leading=_independent(input, windows))
 
 
 @_unpool.vjp("input")
@@ -207,7 +212,7 @@ def _pick(input, choices, windows):
             x = _pick_along(x, choice, dim, window)
         return x
 
-    return along_first(work, input, *choices)
+    return along_first(work, input, *choices, leading=_independent(input, windows))
 
 
 @_pick.vjp("input")
@@ -253,7 +258,7 @@ def max_pool2d(
     )
     if not return_indices:
         return _max_pool(input, windows, input.requires_grad and is_grad_enabled())
-    choices = tuple(along_first(lambda x: _choose(x, windows), input.data)[1:])
+    choices = tuple(along_first(lambda x: _choose(x, windows), input.data, leading=_independent(input, windows))[1:])
     return _pick(input, choices, windows), wrap(_flat_places(input.data, choices, windows))
 
 

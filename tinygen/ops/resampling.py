@@ -74,7 +74,7 @@ def _resample(input, dim, mode, m, step, dtype):
             y += xp.take(x, j, axis=axis) * λ
         return y
 
-    return along_first(lambda x: _in_memory_order(read, x, dim), input)
+    return along_first(lambda x: _in_memory_order(read, x, dim), input, leading=max(dim % input.ndim, 1))
 
 
 @_resample.vjp("input")
@@ -112,7 +112,7 @@ def _resample_adjoint(input, dim, mode, n, step, dtype):
                 xp.matmul(A.T, stack[:, :, part], out=y[:, :, part])
         return y.reshape(*x.shape[:axis], n, *x.shape[axis + 1 :])
 
-    return along_first(lambda x: _in_memory_order(multiply, x, dim), input)
+    return along_first(lambda x: _in_memory_order(multiply, x, dim), input, leading=max(dim % input.ndim, 1))
 
 
 @_resample_adjoint.vjp("input")

@@ -107,6 +107,23 @@ def test_along_first_keeps_the_memory_order_of_the_blocks():
     assert y.strides == x.strides
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0), (2, 1, 0)])
+def test_along_first_cuts_the_leading_axis_that_is_outermost_in_memory(order, several_threads):
+    x = numbers(0, tuple((6, 7, 5)[d] for d in order)).transpose(np.argsort(order))
+    outermost = 0 if order.index(0) < order.index(1) else 1
+    shapes = []
+
+    def f(x, y):
+        shapes.append(x.shape)
+        return x * y, y.sum(axis=2)
+
+    y, s = along_first(f, x, x + 1, leading=2)
+    np.testing.assert_array_equal(y, x * (x + 1))
+    np.testing.assert_array_equal(s, (x + 1).sum(axis=2))
+    assert y.strides == x.strides
+    assert len(shapes) > 5 and all(shape[1 - outermost] == x.shape[1 - outermost] for shape in shapes)
+
+
 def test_an_error_in_a_block_is_raised(several_threads):
     def bad(x):
         raise FloatingPointError("in a block")

@@ -449,6 +449,14 @@ MUTANTS = [
         "kernels/test_blocks.py::test_reshaped_equals_reshape*",
     ),
     Mutant(
+        "blocks-always-cut-the-first-axis",
+        "tinygen/kernels/blocks.py",
+        "    axis = max(range(leading), ",
+        "    axis = max(range(1), ",
+        "pooling of pictures that lie innermost in memory is several times slower",
+        "kernels/test_blocks.py::test_along_first_cuts*",
+    ),
+    Mutant(
         "no-maximum-is-ever-subtracted",
         "tinygen/ops/softmax.py",
         "_MILD = 40.0",
