@@ -272,7 +272,7 @@ def elsewhere(doc: Docstring) -> list[str]:
 
 
 def says_shapes(doc: Docstring) -> bool:
-    """Whether a docstring states shapes: in a section, or in the text, as "(N, C) → (N)", "of shape", "a scalar"."""
+    """Whether a docstring states shapes: in a section, or in the text, as "(N, C) → (N)" or "of shape"."""
     return bool(doc.section("Shapes")) or bool(_SHAPES.search(doc.text))
 
 
@@ -286,6 +286,4 @@ def errors_named(doc: Docstring) -> set[str]:
     return set(re.findall(r"\b[A-Z]\w*(?:Error|Exception|Warning|Interrupt|Iteration)\b", doc.text))
 
 
-_SHAPES = re.compile(
-    r"Shapes?[ :]|[Ss]hape|scalar|numbers? each|\((?:\*|…|N|n|K|k|C)(?:, ?[^()]*)?\)|one number|elementwise|the axis"
-)
+_SHAPES = re.compile(r"Shapes?[ :]|[Ss]hape|\((?:\*|…|N|n|K|k|C|S|D|L)(?:,[^()]*)?\)|scalar")

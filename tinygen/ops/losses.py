@@ -6,6 +6,8 @@
 
 The classification losses are in :mod:`tinygen.ops.cross_entropy`. Source: ``torch.nn.functional.NAME``. PyTorch's
 deprecated ``size_average`` and ``reduce`` are not here; what follows their place is given by name.
+
+Shapes: x (*), t (*) → l (*) for each pair, () once reduced.
 """
 
 from __future__ import annotations

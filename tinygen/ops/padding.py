@@ -7,6 +7,8 @@ Every mode is linear (up to a constant), so its vjp is its adjoint:
     the others  the border copies places of x           adjoint: fold the border back, i.e. add each border place to
                                                         the place that it copied
 
+Shapes: (…, n, …) → (…, before + n + after, …).
+
 Source: ``torch.nn.functional.pad``.
 """
 

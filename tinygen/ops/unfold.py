@@ -1,7 +1,11 @@
 """Sliding windows: unfold (im2col) gathers what every window sees, fold (col2im) adds it back.
 
-Both are linear, and each is the other's adjoint, hence the other's vjp. Source: ``torch.nn.functional.unfold`` and
-``fold``; Chellapilla, Puri & Simard, *High performance convolutional neural networks for document processing* (2006).
+Both are linear, and each is the other's adjoint, hence the other's vjp.
+
+Shapes: pictures (N, C, H, W), columns (N, C·kh·kw, L), L = Ho·Wo windows.
+
+Source: ``torch.nn.functional.unfold`` and ``fold``; Chellapilla, Puri & Simard, *High performance
+convolutional neural networks for document processing* (2006).
 """
 
 from __future__ import annotations

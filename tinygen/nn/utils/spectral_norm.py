@@ -95,6 +95,8 @@ def spectral_norm(
     ``torch.nn.utils.spectral_norm``, whose state_dicts load. (PyTorch's newer
     ``torch.nn.utils.parametrizations.spectral_norm`` uses other keys and starts with 15 more iterations.)
 
+    Shapes: W as a matrix (n_out, Π of the rest), u (n_out), v (Π of the rest).
+
     Args:
         module: whose forward uses the parameter; it is changed and returned.
         name: the parameter's.
