@@ -79,6 +79,10 @@ def watch(xp: Any) -> Watched:
     found = _watched.get(xp)
     if found is None:
         pool = xp.get_default_memory_pool()
-        found = _watched[xp] = Watched(xp, xp.cuda.get_allocator(), pool.used_bytes)
-        xp.cuda.set_allocator(found)
+        found = Watched(xp, xp.cuda.get_allocator(), pool.used_bytes)
+        try:
+            xp.cuda.set_allocator(found)
+        except ValueError:  # inside the user's own `using_allocator`: another time
+            return found
+        _watched[xp] = found
     return found
