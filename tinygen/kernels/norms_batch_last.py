@@ -63,12 +63,6 @@ class BatchLast(NamedTuple):
         step = max(1, _STEP // max(x[0].nbytes, 1))
         return [slice(h, h + step) for h in range(0, self.height, step)]
 
-    def columns(self, s: np.ndarray) -> np.ndarray:
-        """(c, N), a number for each channel of each example → (c·W·N), beside a row of :meth:`view`."""
-        wide = np.empty((s.shape[0], self.width, self.examples), s.dtype)
-        wide[...] = s[:, None]
-        return wide.reshape(-1)
-
 
 def batch_last(x: np.ndarray) -> BatchLast | None:
     """How x lies, or None where its examples do not lie innermost without gaps."""
@@ -115,7 +109,7 @@ class _Sums:
             beside = _ones(form.run, x.dtype) if y is None else y.reshape(runs)
             return np.vecdot(x.reshape(runs), beside).sum(axis=0, dtype=np.float64)[:, None]
         runs = _ones(form.height, x.dtype) @ x if y is None else np.einsum("hk,hk->k", x, y)
-        return runs.reshape(-1, form.width, form.examples).sum(axis=1, dtype=np.float64)
+        return runs.reshape(-1, form.width, form.examples).sum(axis=1).astype(np.float64)
 
     def means(self, sums: np.ndarray) -> np.ndarray:
         """M: the mean of the group, for each channel in it."""
@@ -129,13 +123,14 @@ class _Sums:
         return x[:, self.channels.start * self.form.run : self.channels.stop * self.form.run]
 
     def beside(self, s: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Statistics (c, N) or (c, 1), in a shape that broadcasts against :meth:`opened`."""
-        s = s.astype(x.dtype, copy=False)
-        return s if self.across else self.form.columns(s)
+        """Statistics (c, N) or (c, 1) → (c·W·N), beside a row of x.
 
-    def opened(self, x: np.ndarray) -> np.ndarray:
-        """(H, c·W·N), or (H, c, W·N) where one number stands beside each channel."""
-        return x.reshape(len(x), -1, self.form.run) if self.across else x
+        Also where one number would do for a whole run: arithmetic on two arrays is quicker than on one and a number
+        for each of many short runs.
+        """
+        wide = np.empty((s.shape[0], self.form.width, self.form.examples), x.dtype)
+        wide[...] = s[:, None]
+        return wide.reshape(-1)
 
 
 def _all(form: BatchLast, groups: int | None) -> tuple[int, int, bool, tuple[int, int]]:
@@ -165,9 +160,8 @@ def normalize(
         shift = -μ * scale if β is None else β[s.channels] - μ * scale
         scale, shift = s.beside(scale, x), s.beside(shift, x)
         for h in form.rows(x):
-            to_ = s.opened(y[h])
-            np.multiply(s.opened(x[h]), scale, out=to_)
-            to_ += shift
+            np.multiply(x[h], scale, out=y[h])
+            y[h] += shift
 
     _share(task, form.parts(groups), x.nbytes)
     return y, μs, vars_, rs
@@ -179,7 +173,7 @@ def _moments(s: _Sums, x: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.
     var = s.means(s.of(x, x)) - μ * μ
     if (var * _LOST < μ * μ).any():
         c = s.beside(μ, x)
-        np.subtract(s.opened(x), c, out=s.opened(free))
+        np.subtract(x, c, out=free)
         δ = s.means(s.of(free))
         c = μ.astype(x.dtype)
         μ = c + δ
@@ -236,8 +230,8 @@ def gradient(
         level = -μ_ * slope - r_ * s.means(A)
         steep, slope, level = (s.beside(a, x) for a in (steep, slope, level))
         for rows in form.rows(x):
-            y_, g_ = s.opened(y[rows]), s.opened(g[rows])
-            np.multiply(s.opened(x[rows]), slope, out=y_)
+            y_, g_ = y[rows], g[rows]
+            np.multiply(x[rows], slope, out=y_)
             y_ += level
             product = scratch("normalize", g_.shape, g_.dtype)
             np.multiply(g_, steep, out=product)
