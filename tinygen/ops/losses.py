@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from tinygen.backend import array_module
+from tinygen.kernels.blocks import elementwise
+from tinygen.kernels.channels import LARGE, pairwise
 from tinygen.kernels.gpu.pointwise import compute
 from tinygen.op import op
 from tinygen.ops.activations import softplus
@@ -66,19 +68,54 @@ def _squared_error(input, target):
     """l = (x − t)².    ∂L/∂x = 2g(x − t),  ∂L/∂t = −∂L/∂x."""
     if (made := compute(array_module(input), "squared_error", input, target)) is not None:
         return made
-    d = input - target
+    d = input - target if input.size < LARGE else pairwise(np.subtract, input, target)
     d *= d
     return d
 
 
 @_squared_error.vjp("input")
 def _(g, input, target):
-    return g * (2 * (input - target))
+    return _twice_the_difference(g, input, target)
 
 
 @_squared_error.vjp("target")
 def _(g, input, target):
-    return g * (2 * (target - input))
+    return _twice_the_difference(g, target, input)
+
+
+@op(broadcast=True)
+def _twice_the_difference(g, x, t):
+    """z = 2g(x − t).    ∂L/∂g = 2G(x − t),  ∂L/∂x = 2G·g,  ∂L/∂t = −2G·g, with G = ∂L/∂z."""
+    xp = array_module(g)
+    if (made := compute(xp, "squared_error_vjp", g, x, t)) is not None:
+        return made
+
+    if not g.shape == x.shape == t.shape or not g.dtype == x.dtype == t.dtype:
+        return g * (2 * (x - t))
+    one = type(g) is np.ndarray and g.size > 0 and not any(g.strides)  # the gradient of a mean: one number, broadcast
+    number = g[(0,) * g.ndim] if one else None
+
+    def block(z, t, x, g=number):
+        xp.subtract(x, t, out=z)
+        z *= 2
+        z *= g
+
+    return elementwise(block, t, x) if one else elementwise(lambda z, g, t, x: block(z, t, x, g), g, t, x)
+
+
+@_twice_the_difference.vjp("g")
+def _(G, x, t):
+    return _twice_the_difference(G, x, t)
+
+
+@_twice_the_difference.vjp("x")
+def _(G, g):
+    return G * (2 * g)
+
+
+@_twice_the_difference.vjp("t")
+def _(G, g):
+    return G * (-2 * g)
 
 
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:

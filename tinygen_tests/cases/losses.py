@@ -33,6 +33,12 @@ DECLARATIONS = [
         analytic=True,
         value=lambda x, t: (x - t) ** 2,
     ),
+    declare(
+        ops._twice_the_difference,
+        *[Case(real(*np.broadcast_shapes(x, t)), real(*x), real(*t)) for x, t in SHAPES],
+        analytic=True,
+        value=lambda g, x, t: 2 * g * (x - t),
+    ),
     declare(ops._absolute_error, *[Case(*apart(x, t)) for x, t in SHAPES], value=lambda x, t: np.abs(x - t)),
     declare(ops._huber, *[from_zero_and_one(x, t) for x, t in EQUAL], constants="delta", value=huber),
     declare(
