@@ -58,6 +58,19 @@ class JoinLines(SphinxTransform):
                 # By identity: index() would find the first of several equal pieces.
                 at = next(i for i, child in enumerate(text.parent) if child is text)
                 text.parent[at] = nodes.Text(joined)
+        for formula in list(self.document.findall(nodes.math)):
+            self._hold(formula)
+
+    def _hold(self, formula: nodes.math) -> None:
+        """No line begins with the punctuation that follows a formula."""
+        parent = formula.parent
+        at = next(i for i, child in enumerate(parent) if child is formula)
+        after = parent[at + 1] if at + 1 < len(parent) else None
+        if isinstance(after, nodes.Text) and after.astext()[0:1] in {"、", "。", "）", "」"}:
+            mark, rest = after.astext()[0], after.astext()[1:]
+            held = nodes.inline("", "", classes=["held"])
+            parent[at : at + 2] = [held, nodes.Text(rest)] if rest else [held]
+            held += [formula, nodes.Text(mark)]
 
 
 def setup(app: Any) -> dict[str, Any]:
