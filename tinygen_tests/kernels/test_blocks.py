@@ -158,6 +158,7 @@ def test_lines_a_power_of_two_apart_crowd_the_cache():
     assert not blocks._crowded(np.zeros((128, 64, 196), "float32").transpose(0, 2, 1))
 
 
+@pytest.mark.cpu_only("the order of axes in memory")
 def test_large_reshapes_of_other_orders_take_this_way(monkeypatch):
     calls = []
     monkeypatch.setattr(blocks, "_CACHE", 0)
