@@ -222,6 +222,9 @@ def is_array(value: Any) -> bool:
     return True
 
 
+_gpus: dict[int, device] = {}  # made once: an optimizer asks for each parameter's at each step
+
+
 def device_of(array: Any) -> device:
     """The device on which ``array`` lives."""
     if type(array) is np.ndarray:
@@ -229,7 +232,11 @@ def device_of(array: Any) -> device:
     _, kind = _library_of(array)
     if kind == "cpu":
         return CPU
-    return device(f"cuda:{array.device.id}")
+    number = array.device.id
+    found = _gpus.get(number)
+    if found is None:
+        found = _gpus[number] = device("cuda", number)
+    return found
 
 
 _OLDEST_CUPY = 14  # the first on NumPy 2's semantics
