@@ -124,7 +124,10 @@ def options(
         argv = shlex.split(os.environ.get("DEMO_OPTIONS", "")) if _in_notebook() else sys.argv[1:]
     args = parser.parse_args(argv)
     args.name = name
-    args.how_to_resume = shlex.join(["python", "-m", "demos", name, *(w for w in argv if w != "--resume"), "--resume"])
+    again = shlex.join([*(word for word in argv if word != "--resume"), "--resume"])
+    args.how_to_resume = (
+        f"%env DEMO_OPTIONS={again}, and run all cells" if _in_notebook() else f"python -m demos {name} {again}"
+    )
     if args.steps is None:
         args.steps = quick_steps if args.quick else steps
     if args.data_dir is not None and args.data != "mnist":

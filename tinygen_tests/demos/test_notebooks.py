@@ -38,6 +38,7 @@ def test_options_stand_in_the_environment(notebook, monkeypatch, tmp_path, capsy
     monkeypatch.setenv("DEMO_OPTIONS", f"--steps 7 --out '{tmp_path}/a b'")
     args = common.options("x", steps=3, batch_size=1)
     assert args.steps == 7 and args.out == tmp_path / "a b"
+    assert args.how_to_resume.startswith("%env DEMO_OPTIONS=--steps 7 --out") and "--resume, and" in args.how_to_resume
     assert common.header(args, {}).splitlines()[0] == "x"
     monkeypatch.setenv("DEMO_OPTIONS", "--stops 7")
     with pytest.raises(SystemExit):
