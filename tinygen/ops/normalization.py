@@ -128,7 +128,7 @@ class _Kept(Statistics):
         sums: g, x, and Σ g and Σ g·(x − μ) over positions, of which all three gradients are made.
     """
 
-    form: norms.Layout
+    form: norms.Layout | norms.BatchLast
     groups: int | None
     y: Any = None
     sums: tuple = (None, None)
