@@ -16,6 +16,7 @@ from hypothesis import settings
 
 import tinygen as tg
 from tinygen.backend import cupy_problem
+from tinygen.kernels.gpu.launch import set_enabled
 
 # The same examples in every run, so that a red run is red for everybody; no deadline, because a slow
 # machine is not a wrong gradient. HYPOTHESIS_PROFILE=search looks for new examples instead.
@@ -38,6 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if backend == "strict":
         stack = ExitStack()
         stack.enter_context(tg.testing.strict_cupy())
+        # Thread by thread the kernels take minutes for what trains a network: they have tests of their own, in every
+        # run (tinygen_tests/kernels/gpu, tinygen_tests/cuda). Asked for by name they take part here too.
+        set_enabled(os.environ.get("TINYGEN_GPU_KERNELS") == "1")
         config.add_cleanup(stack.close)
 
 
