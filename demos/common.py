@@ -120,13 +120,14 @@ def options(
                         help="skip up to N steps in a row whose gradient is nan or infinite (default 0)")
     if add is not None:
         add(parser)
+    notebook = argv is None and _in_notebook()
     if argv is None:
-        argv = shlex.split(os.environ.get("DEMO_OPTIONS", "")) if _in_notebook() else sys.argv[1:]
+        argv = shlex.split(os.environ.get("DEMO_OPTIONS", "")) if notebook else sys.argv[1:]
     args = parser.parse_args(argv)
     args.name = name
     again = shlex.join([*(word for word in argv if word != "--resume"), "--resume"])
     args.how_to_resume = (
-        f"%env DEMO_OPTIONS={again}, and run all cells" if _in_notebook() else f"python -m demos {name} {again}"
+        f"%env DEMO_OPTIONS={again}, and run all cells" if notebook else f"python -m demos {name} {again}"
     )
     if args.steps is None:
         args.steps = quick_steps if args.quick else steps

@@ -180,8 +180,10 @@ def _gathered(x: np.ndarray, tile: tuple[int, int, int, int], kernel: Pair, stri
     for u in range(kh):
         first = min(max(-((u - ph) // sh), i0), i1)
         last = max(min((H - 1 + ph - u) // sh + 1, i1), first)
-        b[: first - i0, :, u] = 0
-        b[last - i0 :, :, u] = 0
+        if first > i0:
+            b[: first - i0, :, u] = 0
+        if last < i1:
+            b[last - i0 :, :, u] = 0
         if first == last:
             continue
         top = sh * first + u - ph
@@ -190,8 +192,10 @@ def _gathered(x: np.ndarray, tile: tuple[int, int, int, int], kernel: Pair, stri
             start = min(max(-((v - pw) // sw), 0), ow)
             stop = max(min((W - 1 + pw - v) // sw + 1, ow), start)
             target = b[first - i0 : last - i0, v, u]
-            target[:, :, :start] = 0
-            target[:, :, stop:] = 0
+            if start > 0:
+                target[:, :, :start] = 0
+            if stop < ow:
+                target[:, :, stop:] = 0
             if start < stop:
                 left = sw * start + v - pw
                 target[:, :, start:stop] = rows[:, :, left : left + sw * (stop - start - 1) + 1 : sw]

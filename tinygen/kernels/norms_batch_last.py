@@ -24,7 +24,7 @@ import numpy as np
 from tinygen.kernels.arrays import empty_like
 from tinygen.kernels.threads import run, scratch
 
-_SERIAL = 1 << 20  # bytes of an array below which waking another thread costs what it saves
+_SERIAL = 1 << 22  # bytes of an array below which waking another thread costs what it saves
 _TASKS = 8  # of one array
 _STEP = 1 << 18  # bytes of the result that are gone over by one step of a formula before the next step
 _LOST = 10  # μ²/σ² from where on σ² is computed anew from x − μ
