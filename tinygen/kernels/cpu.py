@@ -1,6 +1,7 @@
 """Convolution on the CPU, fast: NumPy alone, tile by tile, the tiles shared by a few threads.
 
-The three products of ops/convolution.py, as kernels/windows.py defines them. What makes them fast:
+The three products of ops/convolution.py, as kernels/windows.py defines them. Many pictures in one group go to
+kernels/batch_last.py; what is here does the others: few pictures, groups, dilation. What makes them fast:
 
 - **Channels last in memory** under the logical shape (N, C, H, W): what one tap reads is one run of C numbers.
 - **Tile by tile.** The windows of a few pictures, about 1 MiB, are gathered, multiplied and forgotten while they

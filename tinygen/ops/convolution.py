@@ -53,7 +53,7 @@ def _kernels(input: Any, other: Any) -> Any:
 def _conv2d(input, weight, bias, window, groups):
     """y = ∂T/∂y + b. ∂L/∂x = conv_transpose2d(g, w),  ∂L/∂w = weight_gradient(x, g),  ∂L/∂b = Σ g over n, i, j.
 
-    Shapes: (N, C, H, W), (O, C/g, kh, kw), (O) or None → (N, O, Ho, Wo), channels last in memory on the CPU.
+    Shapes: (N, C, H, W), (O, C/g, kh, kw), (O) or None → (N, O, Ho, Wo).
     """
     return _kernels(input, weight).conv2d(input, weight, bias, window, groups)
 
@@ -77,7 +77,7 @@ def _(g):
 def _conv_transpose2d(input, weight, bias, window, groups):
     """x = ∂T/∂x + b. ∂L/∂y = conv2d(g, w),  ∂L/∂w = weight_gradient(g, y),  ∂L/∂b = Σ g over n and the picture.
 
-    Shapes: (N, O, Ho, Wo), (O, C/g, kh, kw), (C) or None → (N, C, H, W), channels last in memory on the CPU.
+    Shapes: (N, O, Ho, Wo), (O, C/g, kh, kw), (C) or None → (N, C, H, W).
     """
     return _kernels(input, weight).conv_transpose2d(input, weight, bias, window, groups)
 
@@ -145,7 +145,8 @@ def conv2d(
     the o-th filter sees the C/g channels of its own group.
 
     Shapes: (N, C, H, W), (O, C/g, kh, kw), (O) → (N, O, Ho, Wo), or x and y without N.
-    Ho = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1. On the CPU the result has its channels last in memory.
+    Ho = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1. On the CPU the result has its pictures innermost in memory where there are
+    16 or more and one group, else its channels.
 
     Gradients (derived at the top of this file): ∂L/∂x = conv_transpose2d(g, w); ∂L/∂w[o, c, u, v] =
     Σ_{n,i,j} g[n, o, i, j] · x[n, c, s·i + d·u − p, …]; ∂L/∂b[o] = Σ_{n,i,j} g[n, o, i, j].
@@ -195,7 +196,8 @@ def conv_transpose2d(
     Shapes: (N, O, H, W), (O, C/g, kh, kw), (C) → (N, C, Hy, Wy), or x and y without N; note that w has the *input*
     channels first, so that conv2d and conv_transpose2d with the same w are adjoint.
     Hy = (H − 1)s − 2p + d(kh − 1) + output_padding + 1. conv2d maps s different sizes to the same H;
-    output_padding says which of them is meant. On the CPU the result has its channels last in memory.
+    output_padding says which of them is meant. On the CPU the result has its pictures innermost in memory where there are
+    16 or more and one group, else its channels.
 
     This slides the *flipped* filter over the zero-inserted picture (conv_transpose2d_by_zero_insertion derives it).
     Some texts slide it unflipped: with X = [[1,2],[3,4]], F = [[1,−1],[2,1]], stride 2, they get
