@@ -196,8 +196,8 @@ def conv_transpose2d(
     Shapes: (N, O, H, W), (O, C/g, kh, kw), (C) → (N, C, Hy, Wy), or x and y without N; note that w has the *input*
     channels first, so that conv2d and conv_transpose2d with the same w are adjoint.
     Hy = (H − 1)s − 2p + d(kh − 1) + output_padding + 1. conv2d maps s different sizes to the same H;
-    output_padding says which of them is meant. On the CPU the result has its pictures innermost in memory where there are
-    16 or more and one group, else its channels.
+    output_padding says which of them is meant. On the CPU the result has its pictures innermost in memory where there
+    are 16 or more and one group, else its channels.
 
     This slides the *flipped* filter over the zero-inserted picture (conv_transpose2d_by_zero_insertion derives it).
     Some texts slide it unflipped: with X = [[1,2],[3,4]], F = [[1,−1],[2,1]], stride 2, they get
