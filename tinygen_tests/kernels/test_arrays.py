@@ -36,6 +36,7 @@ def test_an_array_is_told_from_a_view():
     assert not any(map(owns_memory, (y[1:], y.reshape(-1), y.T, np.zeros(3)[:2])))
 
 
+@pytest.mark.cpu_only("memory of NumPy's arrays")
 def test_a_gradient_in_an_array_of_its_own_is_handed_over_without_a_copy(monkeypatch):
     x = tg.tensor(numbers(0, (300, 200)), requires_grad=True)
     monkeypatch.setattr(tg.Tensor, "clone", lambda self: pytest.fail("copied"))
