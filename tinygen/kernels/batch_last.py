@@ -65,7 +65,7 @@ def batch_last(x: np.ndarray) -> np.ndarray:
     tasks: list[Task] = [
         partial(np.copyto, new[..., n : n + _BLOCK], rows[..., n : n + _BLOCK]) for n in range(0, N, _BLOCK)
     ]
-    _start(tasks, 16 * x.size)
+    run(tasks, 16 * x.size >= _SERIAL)
     return new
 
 
@@ -75,16 +75,8 @@ def _on_line(rows: np.ndarray) -> np.ndarray:
         return rows
     new = aligned(rows.shape, rows.dtype)
     tasks: list[Task] = [partial(np.copyto, new[i : i + 1], rows[i : i + 1]) for i in range(len(rows))]
-    _start(tasks, 16 * rows.size)
+    run(tasks, 16 * rows.size >= _SERIAL)
     return new
-
-
-def _start(tasks: list[Task], work: int) -> None:
-    if work < _SERIAL:
-        for task in tasks:
-            task()
-    else:
-        run(tasks)
 
 
 @lru_cache(maxsize=1024)
@@ -365,7 +357,7 @@ def accumulate(x: np.ndarray, y: np.ndarray, kernel: Pair, stride: Pair, padding
         partial(work, x, y, tiles[i:j], kernel, stride, padding, totals[k])
         for k, (i, j) in enumerate(zip(cuts, cuts[1:]))
     ]
-    _start(tasks, kh * kw * C * O * ow * oh * N)
+    run(tasks, kh * kw * C * O * ow * oh * N >= _SERIAL)
     return totals.sum(0) if lanes > 1 else totals[0]
 
 
@@ -435,7 +427,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, window: Window) -
             tasks = scatter(rows, taps, b, y, (1, 1), window.padding, -1)
         else:
             tasks = correlate(rows, taps, b, y, window.stride, window.padding)
-        _start(tasks, y.size * C * kh * kw)
+        run(tasks, y.size * C * kh * kw >= _SERIAL)
     return y.transpose(3, 1, 0, 2)
 
 
@@ -462,7 +454,7 @@ def conv_transpose2d(y: np.ndarray, w: np.ndarray, b: np.ndarray | None, window:
             ]
             # All phases of some rows one after the other: they read the same rows, from the cache.
             tasks = [task for tile in zip_longest(*parts) for task in tile if task is not None]
-        _start(tasks, y.size * C * kh * kw)
+        run(tasks, y.size * C * kh * kw >= _SERIAL)
     return x.transpose(3, 1, 0, 2)
 
 
@@ -490,5 +482,5 @@ def channel_sums(y: np.ndarray) -> np.ndarray:
         for i, j in zip(cuts, cuts[1:])
         if i < j
     ]
-    _start(tasks, 8 * y.size)
+    run(tasks, 8 * y.size >= _SERIAL)
     return sums.sum(0)

@@ -51,16 +51,8 @@ def _channels_last(x: np.ndarray) -> np.ndarray:
     N, H, W, C = rows.shape
     parts = cut(N, H, W * C * x.itemsize) if x.size else ()
     tasks: list[Task] = [partial(np.copyto, new[n0:n1, i0:i1], rows[n0:n1, i0:i1]) for n0, n1, i0, i1 in parts]
-    _start(tasks, 16 * x.size)
+    threads.run(tasks, 16 * x.size >= _SERIAL)
     return new
-
-
-def _start(tasks: list[Task], work: int) -> None:
-    if work < _SERIAL:
-        for task in tasks:
-            task()
-    else:
-        threads.run(tasks)
 
 
 # ------------------------------------------------------------------------- convolution and its transpose
@@ -149,7 +141,7 @@ def conv2d(x: Any, w: Any, b: Any, window: Window, groups: int) -> np.ndarray:
         for k in range(groups):
             i, j = slice(k * c, k * c + c), slice(k * o, k * o + o)
             tasks += correlate(rows[..., i], taps[..., j], None if b is None else b[j], y[..., j], slide)
-        _start(tasks, y.size * c * window.kernel[0] * window.kernel[1])
+        threads.run(tasks, y.size * c * window.kernel[0] * window.kernel[1] >= _SERIAL)
     return y.transpose(0, 3, 1, 2)
 
 
@@ -187,7 +179,7 @@ def conv_transpose2d(y: Any, w: Any, b: Any, window: Window, groups: int) -> np.
                     parts.append(correlate(rows[..., i], part[:, :, i], bias, target[..., j], slide))
         # Tile by tile, all phases of a tile one after the other: they read the same rows, from the cache.
         tasks: list[Task] = [task for tile in zip_longest(*parts) for task in tile if task is not None]
-        _start(tasks, y.size * c * window.kernel[0] * window.kernel[1])
+        threads.run(tasks, y.size * c * window.kernel[0] * window.kernel[1] >= _SERIAL)
     return x.transpose(0, 3, 1, 2)
 
 
@@ -259,7 +251,7 @@ def _accumulate(x: np.ndarray, y: np.ndarray, slide: Slide) -> np.ndarray:
     tasks: list[Task] = [
         partial(_lane, x, y, parts[i:j], layout, slide, totals[k]) for k, (i, j) in enumerate(zip(cuts, cuts[1:]))
     ]
-    _start(tasks, y.size * K)
+    threads.run(tasks, y.size * K >= _SERIAL)
     return totals.sum(0) if lanes > 1 else totals[0]
 
 
@@ -299,7 +291,7 @@ def channel_sums(y: Any) -> np.ndarray:
         partial(np.add.reduce, rows[n0:n1, i0:i1].reshape(-1, W * C), 0, None, totals[k])
         for k, (n0, n1, i0, i1) in enumerate(parts)
     ]
-    _start(tasks, 8 * y.size)
+    threads.run(tasks, 8 * y.size >= _SERIAL)
     return totals.sum(0).reshape(W, C).sum(0)
 
 

@@ -145,13 +145,16 @@ def set_num_threads(count: int) -> None:
     _threads = count
 
 
-def run(tasks: list[Callable[[], Any]]) -> None:
+def run(tasks: list[Callable[[], Any]], worth: bool = True) -> None:
     """Do all tasks, in any order, on several threads; return when all are done.
+
+    Args:
+        worth: False where they are so little work that waking a thread costs what it saves: one thread does them.
 
     Raises:
         Exception: what a task raised (one of them, if several did); the tasks that had not begun are dropped.
     """
-    helpers = min(_threads, len(tasks)) - 1
+    helpers = min(_threads, len(tasks)) - 1 if worth else 0
     if helpers < 1:
         for task in tasks:
             task()

@@ -102,7 +102,7 @@ def test_channel_sums_of_every_row():
 def test_what_is_left_to_the_other_kernels():
     window = _window((6, 6), (3, 3), (1, 1), (1, 1))
     x = np.zeros((32, 4, 6, 6), np.float32)
-    assert batch_last.suits(x, window, 1) 
+    assert batch_last.suits(x, window, 1)
     assert not batch_last.suits(x[:31], window, 1)
     assert not batch_last.suits(x[:, :0], window, 1)
     assert not batch_last.suits(x, window, 2)

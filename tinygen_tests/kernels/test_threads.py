@@ -144,3 +144,18 @@ def test_scratch_is_reused_aligned_and_each_threads_own():
     assert not np.shares_memory(elsewhere[0], scratch("test", (3, 5), np.dtype("float32")))
     assert aligned((7, 3), np.dtype("int64")).ctypes.data % 64 == 0
     assert threads._local.test.nbytes >= 16000
+
+
+def test_little_work_is_done_by_the_caller_alone():
+    before, found = threads.get_num_threads(), []
+
+    def task():
+        time.sleep(0.002)  # long enough for a helper to come, if one were asked
+        found.append(threading.current_thread())
+
+    try:
+        threads.set_num_threads(2)
+        threads.run([task] * 20, False)
+    finally:
+        threads.set_num_threads(before)
+    assert found == [threading.current_thread()] * 20
