@@ -32,7 +32,9 @@ INPUTS = {
 @pytest.fixture(params=[1, 2])
 def small_blocks(request, monkeypatch):
     monkeypatch.setattr(attention, "_SMALL", 0)
+    monkeypatch.setattr(attention, "_SERIAL", 0)
     monkeypatch.setattr(attention, "_BLOCK", 3000)
+    monkeypatch.setattr(attention, "_TASK", 6000)
     before = threads.get_num_threads()
     threads.set_num_threads(request.param)
     yield
@@ -113,3 +115,33 @@ def test_what_the_kernel_leaves_to_the_definition():
     assert not attention.fits(q[:1], q, q) and not attention.fits(q.tolist(), q, q)
     for other in (q.astype("float16"), q.astype(complex), q[0, 0], q[:, :, :0], q[..., :1, :]):
         assert not attention.fits(other, other, other)
+
+
+@pytest.mark.parametrize("lead", [(1,), (7,), (128, 4), (3, 20), (1, 5), (2, 1, 3), (2, 3, 4)])
+@pytest.mark.parametrize("each", [100, 200_000, 600_000, 3_000_000])
+def test_each_head_is_in_one_task(lead, each):
+    count = np.zeros(lead, int)
+    parts = list(attention._parts(lead, each))
+    for part, step in parts:
+        count[part] += 1
+        assert step == 1 or step * each * count[part][0].size <= attention._BLOCK
+    assert (count == 1).all()
+    if lead == (128, 4):
+        assert len(parts) % 2 == 0
+
+
+def test_scores_are_shifted_where_they_must_be(small_blocks):
+    q, k, v = (a.astype("float32") for a in plain(2, 2, 16, 4))
+    assert attention.attention(q, k, v, 1.0)[1].shift is None
+    assert attention.attention(q, 60 * k, v, 1.0)[1].shift is not None
+
+
+def test_float32_is_as_exact_as_float32_can_be(small_blocks):
+    arrays, g = side_by_side(3, 2, 20, 4), numbers(5, (3, 2, 20, 4))
+    exact, saved = attention.attention(*arrays, 0.5)
+    exact = [exact, *attention.gradients(g, exact, *arrays, 0.5, saved)]
+    arrays, g = [a.astype("float32") for a in arrays], g.astype("float32")
+    y, saved = attention.attention(*arrays, 0.5)
+    for a, b in zip([y, *attention.gradients(g, y, *arrays, 0.5, saved)], exact, strict=True):
+        assert a.dtype == "float32"
+        np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6)
