@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from tinygen.backend import array_module
+from tinygen.kernels.arrays import empty_like
 from tinygen.kernels.blocks import elementwise
 from tinygen.kernels.channels import LARGE
 from tinygen.kernels.erf import erf as erf_kernel
+from tinygen.kernels.exponentials import one_plus_exp
 from tinygen.op import op
 from tinygen.ops.elementwise import exp, sigmoid, where
 from tinygen.promotion import floating
@@ -196,9 +198,11 @@ def _exp_minus_plus_one(x: Any, out: Any) -> None:
     """1 + e⁻ˣ = 1/σ(x) of a raw array; where it overflows, to ∞, σ(x) becomes 0 as it should."""
     xp = array_module(x)
     xp.negative(x, out=out)
-    with np.errstate(over="ignore"):
+    if xp is np:
+        one_plus_exp(out, out=out)
+    else:
         xp.exp(out, out=out)
-    out += 1
+        out += 1
 
 
 @op
@@ -233,7 +237,7 @@ def _silu_vjp(g, x):
     xp = array_module(x)
 
     def block(y, g, x):
-        e = xp.empty_like(x)
+        e = empty_like(x)
         _exp_minus_plus_one(x, out=e)  # 1/σ
         xp.divide(x, e, out=y)
         xp.subtract(x, y, out=y)
