@@ -169,9 +169,17 @@ MUTANTS = [
     Mutant(
         "large-attention-forgets-the-shift",
         "tinygen/kernels/attention.py",
-        "        if saved.shift[part].any():\n            E -= saved.shift[part]\n",
-        "",
+        "        E = _exp_scores(Q[i], Kt[i], None if saved.shift is None else saved.shift[part][i])\n",
+        "        E = _exp_scores(Q[i], Kt[i], None)\n",
         "the backward of large scores overflows",
+        "kernels/test_attention.py::test_equals_the_definition*",
+    ),
+    Mutant(
+        "large-attention-takes-any-sum",
+        "tinygen/kernels/attention.py",
+        "    if η.min() >= 1 / _SAFE and η.max() <= _SAFE:\n",
+        "    if True:\n",
+        "the forward of large scores overflows",
         "kernels/test_attention.py::test_equals_the_definition*",
     ),
     Mutant(
