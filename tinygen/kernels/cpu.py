@@ -1,7 +1,8 @@
 """Convolution on the CPU, fast: NumPy alone, tile by tile, the tiles shared by a few threads.
 
-The three products of ops/convolution.py, as kernels/windows.py defines them. Many pictures in one group go to
-kernels/batch_last.py; what is here does the others: few pictures, groups, dilation. What makes them fast:
+The three products of ops/convolution.py, as kernels/windows.py defines them. Many pictures go to kernels/batch_last.py,
+or to kernels/grouped.py where their channels are in small groups; what is here does the others: few pictures, large
+groups, dilation. What makes them fast:
 
 - **Channels last in memory** under the logical shape (N, C, H, W): what one tap reads is one run of C numbers.
 - **Tile by tile.** The windows of a few pictures, about 1 MiB, are gathered, multiplied and forgotten while they
@@ -30,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels import batch_last, threads
+from tinygen.kernels import batch_last, grouped, threads
 from tinygen.kernels.products import multiply, multiply_transposed, packed
 from tinygen.kernels.threads import scratch
 from tinygen.kernels.tiles import Plan, Slide, Tile, cut, plan, windows
@@ -130,6 +131,8 @@ def conv2d(x: Any, w: Any, b: Any, window: Window, groups: int) -> np.ndarray:
         return _in_float32(conv2d, (x, w, b), window, groups)
     if batch_last.suits(x, window, groups):
         return batch_last.conv2d(x, w, b, window)
+    if grouped.suits(x, w.shape[1], w.shape[0] // groups, window, groups):
+        return grouped.conv2d(x, w, b, window, groups)
     w, groups = _merged(w, groups)
     N, O, c = x.shape[0], w.shape[0], w.shape[1]
     o = O // groups
@@ -156,6 +159,8 @@ def conv_transpose2d(y: Any, w: Any, b: Any, window: Window, groups: int) -> np.
         return _in_float32(conv_transpose2d, (y, w, b), window, groups)
     if batch_last.suits(y, window, groups):
         return batch_last.conv_transpose2d(y, w, b, window)
+    if grouped.suits(y, w.shape[1], w.shape[0] // groups, window, groups):
+        return grouped.conv_transpose2d(y, w, b, window, groups)
     w, groups = _merged(w, groups)
     N, O, c = y.shape[0], w.shape[0], w.shape[1]
     o = O // groups
@@ -214,6 +219,8 @@ def conv2d_weight_gradient(x: Any, y: Any, window: Window, groups: int) -> np.nd
         return _in_float32(conv2d_weight_gradient, (x, y), window, groups)
     if batch_last.suits(x, window, groups):
         return batch_last.conv2d_weight_gradient(x, y, window)
+    if grouped.suits(x, x.shape[1] // groups, y.shape[1] // groups, window, groups):
+        return grouped.conv2d_weight_gradient(x, y, window, groups)
     (kh, kw), (ph, pw), (dh, dw) = window.kernel, window.padding, window.dilation
     q = _merge(x.shape[1] // groups, y.shape[1] // groups, groups)
     groups //= q

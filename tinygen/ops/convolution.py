@@ -146,7 +146,7 @@ def conv2d(
 
     Shapes: (N, C, H, W), (O, C/g, kh, kw), (O) → (N, O, Ho, Wo), or x and y without N.
     Ho = ⌊(H + 2p − d(kh − 1) − 1)/s⌋ + 1. On the CPU the result has its pictures innermost in memory where there are
-    32 or more and one group, else its channels.
+    32 or more and the groups are one, or small, else its channels.
 
     Gradients (derived at the top of this file): ∂L/∂x = conv_transpose2d(g, w); ∂L/∂w[o, c, u, v] =
     Σ_{n,i,j} g[n, o, i, j] · x[n, c, s·i + d·u − p, …]; ∂L/∂b[o] = Σ_{n,i,j} g[n, o, i, j].
@@ -197,7 +197,7 @@ def conv_transpose2d(
     channels first, so that conv2d and conv_transpose2d with the same w are adjoint.
     Hy = (H − 1)s − 2p + d(kh − 1) + output_padding + 1. conv2d maps s different sizes to the same H;
     output_padding says which of them is meant. On the CPU the result has its pictures innermost in memory where there
-    are 32 or more and one group, else its channels.
+    are 32 or more and the groups are one, or small, else its channels.
 
     This slides the *flipped* filter over the zero-inserted picture (conv_transpose2d_by_zero_insertion derives it).
     Some texts slide it unflipped: with X = [[1,2],[3,4]], F = [[1,−1],[2,1]], stride 2, they get

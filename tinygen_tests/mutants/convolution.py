@@ -175,4 +175,28 @@ MUTANTS = [
         "the weight gradient of the first output rows alone",
         "kernels/test_batch_last.py::test_the_three_products_are_those_of_the_definition",
     ),
+    Mutant(
+        "grouped-edge-keeps-what-was-there",
+        "tinygen/kernels/grouped.py",
+        "        inner[:, :, :, l1 - left :] = 0\n",
+        "",
+        "windows at the right edge see what the memory held before",
+        "kernels/test_grouped.py::test_steps_of_any_size_cover_everything_once",
+    ),
+    Mutant(
+        "grouped-transposed-forgets-the-padding",
+        "tinygen/kernels/grouped.py",
+        "tap = np.arange(B)[:, None] + padding - stride",
+        "tap = np.arange(B)[:, None] - stride",
+        "the gradient of a depthwise convolution is shifted to the side",
+        "kernels/test_grouped.py::test_the_three_products_are_those_of_the_definition",
+    ),
+    Mutant(
+        "grouped-dots-of-the-wrong-rows",
+        "tinygen/kernels/grouped.py",
+        "rows.padding - rows.stride * i0):",
+        "rows.padding):",
+        "a depthwise weight gradient whose rows are divided among steps takes the first rows for all",
+        "kernels/test_grouped.py::test_steps_of_any_size_cover_everything_once",
+    ),
 ]

@@ -138,6 +138,8 @@ LARGER = {
     "groups": ((3, 48, 9, 9), (80, 24, 3, 3), {"padding": 1, "groups": 2}),
     "merged groups": ((3, 24, 9, 9), (24, 2, 3, 3), {"padding": 1, "groups": 12}),
     "depthwise": ((3, 20, 9, 9), (20, 1, 3, 3), {"padding": 1, "groups": 20}),
+    "many pictures, depthwise": ((33, 6, 7, 9), (12, 1, 3, 3), {"padding": 1, "groups": 6}),
+    "many pictures, small groups": ((33, 6, 7, 9), (4, 3, 3, 2), {"padding": 1, "stride": 2, "groups": 2}),
     "more padding than filter": ((2, 16, 5, 5), (16, 16, 3, 3), {"padding": 4}),
     "filter larger than picture": ((2, 16, 2, 2), (16, 16, 5, 5), {"padding": 2}),
 }
