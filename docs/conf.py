@@ -17,6 +17,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
+    "numpydoc",
     "sphinx_design",
     # our own, in docs/_ext
     "drawn_pictures",
@@ -44,7 +45,10 @@ mathjax3_config = {
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-python_maximum_signature_line_length = 110
+numpydoc_show_class_members = False  # autodoc shows each in full
+# A parameter that is not there, one without a description, a result without one, two empty lines. Not the order of
+# parameters (PR03): those that are refused, or that mean the same, are told of together.
+numpydoc_validation_checks = {"PR02", "PR07", "RT03", "GL03"}
 
 html_theme = "furo"
 html_title = "tinygen"

@@ -1,20 +1,23 @@
 """``.. api:: tinygen.ops``: every public name that is defined there, file by file, with the file's own introduction.
 
-The docstrings are the house's own dialect (docs/_ext/docstrings.py says which), so they are translated here and not
-by napoleon or numpydoc, which would read ``(*) → (*)`` as emphasis and ``x_t`` as a reference.
+numpydoc renders the docstrings. They are written in a dialect of the house, so they are put into its form before it
+sees them (docs/_ext/docstrings.py says how), and where a thing stands and what tests it is added after.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
-from docstrings import to_rst
+import docstrings
+from docstrings import to_numpydoc
 from docutils import nodes
 from docutils.statemachine import StringList
 from located import ROOT, locate
+from numpydoc.docscrape_sphinx import SphinxDocString
 from source_pages import note_path, uri
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from symbols import Symbol, by_definition, methods, module_docstring, public, test_of
@@ -78,10 +81,13 @@ class Api(SphinxDirective):
 
     def _file(self, module: str, symbols: list[Symbol]) -> list[str]:
         path = locate(module).path
-        self.env.note_dependency(str(ROOT / path))
+        for read in (ROOT / path, docstrings.__file__, __file__):
+            self.env.note_dependency(str(read))
         title = module.removeprefix("tinygen.")
         rst = [title, "-" * max(3, len(title) + 2), "", f":src:`{module}`", ""]
-        rst += to_rst(module_docstring(module), resolver(module))
+        text = to_numpydoc(module_docstring(module), resolver(module))
+        shown = str(SphinxDocString("\n".join(text))).splitlines()
+        rst += [".. container:: file-doc", "", *("   " + line for line in shown), ""]
         for symbol in symbols:
             note_path(self.env, symbol.located.path)
             base = symbol.name.rpartition(".")[0]
@@ -96,7 +102,15 @@ class Api(SphinxDirective):
         return rst
 
 
+def _signature_of(obj: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(obj)
+    except (TypeError, ValueError):
+        return None  # a property has none
+
+
 def _translate(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Before numpydoc: the house's docstring in its form."""
     module = name
     while module:
         try:
@@ -109,8 +123,11 @@ def _translate(app: Any, what: str, name: str, obj: Any, options: Any, lines: li
     owner = name if what == "class" else name.rpartition(".")[0]
     if not str(defined_in).startswith("tinygen"):
         defined_in = module
-    text = "\n".join(lines)
-    lines[:] = to_rst(text, resolver(defined_in, owner))
+    lines[:] = to_numpydoc("\n".join(lines), resolver(defined_in, owner), _signature_of(inner))
+
+
+def _place(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """After numpydoc: where it stands, and what tests it."""
     symbol = public().get(name)
     if symbol is not None:
         test = test_of(symbol)
@@ -120,13 +137,23 @@ def _translate(app: Any, what: str, name: str, obj: Any, options: Any, lines: li
         lines += ["", ".. rst-class:: where", "", " · ".join(where), ""]
 
 
+def _signature(app: Any, what: str, name: str, obj: Any, options: Any, *found: Any) -> tuple[Any, ...]:
+    """Before numpydoc, which would look for one in the docstring, where a formula may look like one."""
+    return found
+
+
 class TestRole(SphinxRole):
     """``:testsrc:`name <path:line>```: a link to a test."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """The link."""
         name, _, place = self.text.rstrip(">").rpartition(" <")
-        return [test_link(self.env, name, *place.rsplit(":", 1))], []
+        return [test_link(self.env, breakable(name), *place.rsplit(":", 1))], []
+
+
+def breakable(name: str) -> str:
+    """A path or a long name with places where a narrow column may break it."""
+    return re.sub(r"(?<=[/_])(?=\w)", "\u200b", name)
 
 
 def test_link(env: Any, name: str, path: str, line: str | int) -> nodes.reference:
@@ -140,5 +167,8 @@ def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
     app.add_directive("api", Api)
     app.add_role("testsrc", TestRole())
-    app.connect("autodoc-process-docstring", _translate)
+    app.setup_extension("numpydoc")
+    app.connect("autodoc-process-docstring", _translate, priority=400)
+    app.connect("autodoc-process-docstring", _place, priority=600)
+    app.connect("autodoc-process-signature", _signature, priority=400)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

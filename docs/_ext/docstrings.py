@@ -1,17 +1,22 @@
-"""The house's docstrings: what is in one, and the same as reStructuredText.
+"""The house's docstrings: what is in one, and the same as numpydoc writes it.
 
 A docstring begins with one sentence, which is the formula where there is one. Then come paragraphs, indented blocks,
 which stand as they are written, and sections: ``Shapes:``, ``Args:``, ``Attributes:``, ``Returns:``, ``Raises:``,
 ``Source:``. Four blanks inside a line separate a formula from its derivative. A section may be left to another
-definition: "Shapes and errors as :func:`mse_loss`."
+definition: "Shapes and errors as :func:`mse_loss`".
+
+numpydoc renders them. It would read ``(*) → (*)`` as emphasis and ``x_t`` as a reference, so :func:`to_numpydoc` comes
+before it: plain text is escaped, references are resolved, and sections get the names and the form that numpydoc knows.
 """
 
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 SECTIONS = ("Shapes", "Args", "Attributes", "Returns", "Yields", "Raises", "Source")
 _HEAD = re.compile(rf"^({'|'.join(SECTIONS)})( \([^)]*\))?:(?=\s|$)")
@@ -165,15 +170,20 @@ def _code(lines: list[str]) -> bool:
     return text.isascii() and any(isinstance(node, calls) for node in ast.walk(tree))
 
 
-# --------------------------------------------------------------------------------------- reStructuredText
+# --------------------------------------------------------------------------------------------- numpydoc
 
 _INLINE = re.compile(
     r"(?P<code>``.+?``)"
+    r"|(?P<setting>\b\w+=(?:\"[^\"]*\"|'[^']*'|None\b|True\b|False\b))"
     r"|(?P<role>:\w+(?::\w+)?:`[^`]+`)"
     r"|(?P<title>(?<![\w*(])\*(?=[A-Za-z])[^*]*[\w?!.’')]\*(?!\w))"
     r"|(?P<single>`[^`]+`)",
     re.DOTALL,
 )
+
+Resolve = Callable[[str], str]
+# A paragraph that begins so would be an item of a list: "(N) labels".
+_LIST = re.compile(r"(\(?(\w|\d+|[ivxlcdm]+|[IVXLCDM]+|#)[.)]|[-+•‣⁃:]|\.\.|>>>)(\s|$)")
 
 
 def escaped(text: str) -> str:
@@ -181,9 +191,13 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\*`|_])", r"\\\1", text)
 
 
-def inline(text: str, resolve: Callable[[str], str]) -> str:
+def _literal(text: str) -> str:
+    return f"``{text}``"
+
+
+def inline(text: str, resolve: Resolve) -> str:
     """A paragraph's text: code, titles and references as they are meant, everything else as it stands."""
-    out, at = [], 0
+    out, at = ["\\" if _LIST.match(text) else ""], 0
     for match in _INLINE.finditer(text):
         out.append(escaped(text[at : match.start()]))
         at = match.end()
@@ -191,6 +205,8 @@ def inline(text: str, resolve: Callable[[str], str]) -> str:
         # Markup must be set apart from what it touches.
         if match["role"]:
             found = resolve(found.rpartition(":")[2].strip("`"))
+        elif match["setting"]:
+            found = _literal(found)
         elif match["single"]:
             found = f"`{found}`"
         elif match["title"]:
@@ -202,30 +218,93 @@ def inline(text: str, resolve: Callable[[str], str]) -> str:
     return "".join(out)
 
 
-def to_rst(text: str | None, resolve: Callable[[str], str] = lambda name: f"``{name}``") -> list[str]:
-    """A docstring as reStructuredText. ``resolve`` turns the name in a reference into a link, or into code."""
+# House → numpydoc. Shapes have no section there: they are a field above its fields.
+NUMPYDOC = {
+    "Args": "Parameters",
+    "Attributes": "Attributes",
+    "Returns": "Returns",
+    "Yields": "Yields",
+    "Raises": "Raises",
+    "Source": "References",
+}
+
+
+# numpydoc takes what looks like a call at the beginning of a docstring for the signature.
+_LIKE_A_SIGNATURE = re.compile(r"([\w., ]+=)?\s*[\w.]+\(.*\)$")
+
+
+def _type(annotation: Any) -> str:
+    """As the source writes it; "" where there is none."""
+    if annotation is inspect.Signature.empty:
+        return ""
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+
+def to_numpydoc(text: str | None, resolve: Resolve = _literal, signature: inspect.Signature | None = None) -> list[str]:
+    """A docstring in numpydoc's form, with the types and the stars that the signature gives to parameters.
+
+    ``resolve`` turns the name in a reference into a link, or into code.
+    """
+    signature = signature or inspect.Signature()
     doc = parse(text)
     out: list[str] = []
     for block in doc.body:
         out += _block_rst(block, resolve)
-    for name, note, blocks in doc.sections:
-        title = f"{name} {note}".strip()
-        if name in ("Args", "Attributes", "Raises") or (name in ("Returns", "Yields") and len(blocks) > 1):
-            out += [f".. rubric:: {escaped(title)}", "   :class: docsection", ""]
-            out += _list_rst(blocks, resolve)
-        else:
-            first, *rest = blocks or [Block([""])]
-            out += [f"**{escaped(title)}:** {_flow(first, resolve)}", ""]
-            for block in rest:
-                out += _block_rst(block, resolve)
+    if out and _LIKE_A_SIGNATURE.match(" ".join(out[: out.index("")])):
+        out[0] = "\\ " + out[0]
+    for block in doc.section("Shapes")[:1]:
+        out += [f":Shapes: {_flow(block, resolve)}", ""]
+    for block in doc.section("Shapes")[1:]:
+        out += [*("   " + line for line in _block_rst(block, resolve)), ""]
+    for name, title in NUMPYDOC.items():
+        found = [(note, blocks) for head, note, blocks in doc.sections if head == name]
+        if found:
+            out += [title, "-" * len(title)]
+        for note, blocks in found:
+            if name == "Source":
+                out += [line for block in blocks for line in _block_rst(block, resolve)]
+            elif name in ("Returns", "Yields"):
+                kind = _type(signature.return_annotation)
+                whole = Block([line for block in blocks for line in block.lines])
+                out += [_literal(kind) if kind else "…", "    " + _flow(whole, resolve)]
+            else:
+                out += _entries(name, f"{note} ".lstrip(), blocks, resolve, signature)
+        out += [""] if found else []
     return out
 
 
-def _flow(block: Block, resolve: Callable[[str], str]) -> str:
+def _entries(
+    name: str, note: str, blocks: list[Block], resolve: Resolve, signature: inspect.Signature
+) -> Iterator[str]:
+    """``name, name: what it is``, continued on lines that are indented further, each as numpydoc writes it."""
+    items: list[str] = []
+    for line in (line for block in blocks for line in block.lines if line.strip()):
+        if line.startswith(" ") and items:
+            items[-1] += " " + line.strip()
+        else:
+            items.append(line.strip())
+    rest = {one: p for one, p in signature.parameters.items() if name == "Args" and one not in ("self", "cls")}
+    for item in items:
+        head, colon, text = item.partition(": ")
+        names = re.split(r"\s*,\s*", head)
+        if not colon or not all(re.fullmatch(r"[\w.]+", one) for one in names):
+            names, text = list(rest), item  # "The others as …"
+        if name == "Raises":
+            yield ", ".join(resolve(one) for one in names) or "…"
+        else:
+            known = [rest.pop(one) for one in names if one in rest]
+            kinds = {_type(one.annotation) for one in known} if len(known) == len(names) else set()
+            stars = {one.name: str(one).partition(one.name)[0] for one in known}
+            shown = ", ".join(stars.get(one, "") + one for one in names)
+            yield shown + (f" : {_literal(*kinds)}" if len(kinds) == 1 and "" not in kinds else "")
+        yield "    " + inline(note + text, resolve)
+
+
+def _flow(block: Block, resolve: Resolve) -> str:
     return inline(" ".join(line.strip() for line in block.lines), resolve)
 
 
-def _block_rst(block: Block, resolve: Callable[[str], str]) -> list[str]:
+def _block_rst(block: Block, resolve: Resolve) -> list[str]:
     if block.literal:
         lines = _trimmed([line or "" for line in block.lines if line is not None], most=len(block.lines))
         language = "python" if _code([line for line in block.lines if line.strip()]) else "none"
@@ -241,26 +320,6 @@ def _block_rst(block: Block, resolve: Callable[[str], str]) -> list[str]:
     if len(parts) > 1:
         return [*("| " + inline(part.strip(), resolve) for part in parts), ""]
     return [_flow(block, resolve), ""]
-
-
-def _list_rst(blocks: list[Block], resolve: Callable[[str], str]) -> list[str]:
-    """``name, name: what it is``, continued on lines that are indented further, as a field list."""
-    items: list[str] = []
-    for block in blocks:
-        for line in block.lines:
-            if line.startswith(" ") and items:
-                items[-1] += " " + line.strip()
-            elif line.strip():
-                items.append(line.strip())
-    out = []
-    for item in items:
-        name, colon, rest = item.partition(": ")
-        if colon and re.fullmatch(r"[\w*, .]+(\([^)]*\))?", name):
-            names = ", ".join(f"``{part.strip()}``" for part in name.split(","))
-            out.append(f"- {names}: {inline(rest, resolve)}")
-        else:
-            out.append("- " + inline(item, resolve))
-    return [*out, ""]
 
 
 # ------------------------------------------------------------------------------------------ what is said

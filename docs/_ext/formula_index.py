@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from api_pages import test_link
+from api_pages import breakable, test_link
 from docutils import nodes
 from located import locate
 from source_pages import link, note_path
@@ -99,11 +99,6 @@ def _table(heads: list[str], rows: list[nodes.row]) -> nodes.table:
     group += nodes.tbody("", *rows)
     given = ["colwidths-given"] if len(heads) == len(WIDTHS) else []
     return nodes.table("", group, classes=["formulas", *given])
-
-
-def breakable(name: str) -> str:
-    """A path or a long name with places where a narrow column may break it."""
-    return re.sub(r"(?<=[/_])(?=\w)", "\u200b", name)
 
 
 def _symbol_link(app: Any, docname: str, symbol: Symbol) -> nodes.Node:

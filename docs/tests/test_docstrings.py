@@ -1,14 +1,16 @@
-"""Docstrings: read into their parts, turned into reStructuredText, and complete in all of tinygen."""
+"""Docstrings: read into their parts, put into numpydoc's form, rendered by it, and complete in all of tinygen."""
+
+import inspect
 
 import docstrings
 import house_style
 import pytest
 import symbols
-from docstrings import formula, parse, to_rst
+from docstrings import formula, parse, to_numpydoc
 
 POOL = """The mean of each window: y[i] = (1/c) Σ over k of x[i·s + k], 0 in the padding.    ∂L/∂x = Σ g/c.
 
-More of it (*) → (*), x_t and |x|.
+More of it (*) → (*), x_t and |x|, for mode='zeros'.
 
     nearest     y_o = x[i(o)]
     bilinear    y_o = (1 − λ) x[i] + λ x[i + 1]
@@ -61,21 +63,58 @@ def test_the_formula(text, found):
 
 
 def test_markup_is_what_is_meant_and_nothing_else():
-    rst = "\n".join(to_rst(POOL.strip(), lambda name: f"<{name}>"))
-    assert r"(\*) → (\*), x\_t and \|x\|." in rst
+    rst = "\n".join(to_numpydoc(POOL.strip(), lambda name: f"<{name}>"))
+    assert r"(\*) → (\*), x\_t and \|x\|, for ``mode='zeros'``\ ." in rst
     assert "*A title (2nd) of a book*" in rst and "<Adam>" in rst
-    assert "- ``kernel_size``, ``stride``: K, and s; K where omitted." in rst
     assert "   nearest     y_o = x[i(o)]\n" in rst
     assert "| The mean of each window: " in rst and "| ∂L/∂x = Σ g/c." in rst
 
 
+def pool(x, kernel_size: int, stride: int, *rest: "float | None", **named) -> "Tensor":  # noqa: F821
+    """What POOL could be of."""
+
+
+def read(text, signature=None):
+    scrape = pytest.importorskip("numpydoc.docscrape", reason="comes with the docs extra")
+    return scrape.NumpyDocString("\n".join(to_numpydoc(text, lambda name: f"<{name}>", signature)))
+
+
+def test_numpydoc_reads_the_sections():
+    doc = read(POOL.strip(), inspect.signature(pool))
+    assert doc["Extended Summary"][-1] == ":Shapes: (N, C) → (N), or without N."
+    assert doc["Parameters"] == [
+        ("kernel_size, stride", "``int``", ["K, and s; K where omitted."]),
+        ("x, *rest, **named", "", [r"The others as <Adam>\ ."]),
+    ]
+    assert doc["Raises"] == [("", "<ValueError>", ["(when called) a shape does not fit."])]
+    assert doc["References"][0].startswith("LeCun, *A title")
+
+
+def test_numpydoc_reads_types_and_stars_from_the_signature():
+    doc = read("A.\n\nArgs:\n    rest: (N) of them.\n\nReturns: one, or\ntwo.", inspect.signature(pool))
+    assert doc["Parameters"] == [("*rest", "``float | None``", ["\\(N) of them."])]
+    assert doc["Returns"] == [("", "``Tensor``", ["one, or two."])]
+    assert read("A.\n\nReturns: both.")["Returns"] == [("", "…", ["both."])]
+
+
+def test_a_formula_that_looks_like_a_call_is_no_signature():
+    doc = read("f(x) = max(0, x)")
+    assert doc["Signature"] == "" and doc["Summary"] == ["\\ f(x) = max(0, x)"]
+
+
+def everything():
+    for symbol in symbols.public().values():
+        yield symbol
+        yield from symbols.methods(symbol) if symbol.kind == "class" else ()
+
+
 def test_reStructuredText_takes_it_without_a_complaint():
     docutils = pytest.importorskip("docutils.core", reason="comes with the docs extra")
-    everything = [symbol.doc.text for symbol in symbols.public().values()] + [POOL]
-    for text in everything:
-        lines = [line for line in to_rst(text) if ":class:" not in line]
+    sphinx = pytest.importorskip("numpydoc.docscrape_sphinx", reason="comes with the docs extra")
+    for text in [symbol.doc.text for symbol in everything()] + [POOL]:
+        rst = str(sphinx.SphinxDocString("\n".join(to_numpydoc(text)))).replace(".. only:: latex\n", "")
         settings = {"report_level": 2, "halt_level": 2, "syntax_highlight": "none"}
-        docutils.publish_doctree("\n".join(lines), settings_overrides=settings)
+        docutils.publish_doctree(rst, settings_overrides=settings)
 
 
 def test_every_docstring_says_what_it_must():
