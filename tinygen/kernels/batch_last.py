@@ -23,8 +23,10 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from tinygen.kernels.products import BLOCK
+from tinygen.kernels.reordering import copy_into
 from tinygen.kernels.threads import LINE, aligned, run, scratch
 from tinygen.kernels.windows import Pair, Window, phases
 
@@ -36,7 +38,6 @@ _STEP = 1 << 21  # bytes of the products that are added up at a time
 _FEW = 4  # up to so many channels out, products are added up instead of windows read
 _GATHERED = 64  # windows of up to so many numbers are copied together (im2col): products over less sums are slow
 _CHUNK = 256  # columns of a product that is done without packing
-_BLOCK = 16  # pictures whose numbers are moved at a time when the order in memory changes
 
 Task = Callable[[], Any]
 
@@ -61,11 +62,7 @@ def batch_last(x: np.ndarray) -> np.ndarray:
     if rows.flags.c_contiguous:
         return rows
     new = aligned(rows.shape, x.dtype)
-    N = len(x)
-    tasks: list[Task] = [
-        partial(np.copyto, new[..., n : n + _BLOCK], rows[..., n : n + _BLOCK]) for n in range(0, N, _BLOCK)
-    ]
-    run(tasks, 16 * x.size >= _SERIAL)
+    copy_into(new, rows)
     return new
 
 
@@ -74,8 +71,7 @@ def _on_line(rows: np.ndarray) -> np.ndarray:
     if rows.ctypes.data % LINE == 0:
         return rows
     new = aligned(rows.shape, rows.dtype)
-    tasks: list[Task] = [partial(np.copyto, new[i : i + 1], rows[i : i + 1]) for i in range(len(rows))]
-    run(tasks, 16 * rows.size >= _SERIAL)
+    copy_into(new, rows)
     return new
 
 
@@ -128,13 +124,24 @@ def _sums(n: int, k: int, o: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=1024)
 def _cut(N: int, oh: int, work: int) -> tuple[tuple[int, int, int, int], ...]:
-    """(n0, n1, i0, i1) of the tasks, for ``work`` multiplications in an output row of one picture."""
+    """(n0, n1, i0, i1) of the tasks, for ``work`` multiplications in an output row of one picture.
+
+    Tasks are taken one by one, so an even number of equal ones, or a short one at the end, leaves no thread idle. Where
+    an odd number of tasks of one row each remains, the last row's pictures are shared by two.
+    """
     parts = -(-N // _MOST)
     pictures = [N * k // parts // 16 * 16 for k in range(parts)] + [N]
-    pieces = min(max(oh * work * N // parts // _WORK, -(-4 // parts)), oh)
-    pieces = min(-(-pieces // 4) * 4, oh) if pieces * parts > 2 else pieces
-    rows = [oh * k // pieces for k in range(pieces + 1)]
-    return tuple((n0, n1, i0, i1) for i0, i1 in zip(rows, rows[1:]) for n0, n1 in zip(pictures, pictures[1:]))
+    pieces = min(max(oh * work * N // parts // _WORK, -(-4 // parts)) + 1 & ~1, oh)
+    if 2 * pieces > oh and 2 * work * N > _WORK:
+        pieces = oh  # rather than tasks of one row beside tasks of two
+    short, longer = divmod(oh, pieces)
+    rows = [*(i * (short + 1) for i in range(longer)), *(oh - i * short for i in range(pieces - longer, -1, -1))]
+    tiles = [(n0, n1, i0, i1) for i0, i1 in zip(rows, rows[1:]) for n0, n1 in zip(pictures, pictures[1:])]
+    n0, n1, i0, i1 = tiles[-1]
+    half = (n0 + n1) // 32 * 16
+    if len(tiles) % 2 and oh == pieces and n0 < half:
+        tiles[-1:] = [(n0, half, i0, i1), (half, n1, i0, i1)]
+    return tuple(tiles)
 
 
 def _windows(x: np.ndarray, top: int, left: int, n0: int, shape: tuple[int, ...], stride: Pair) -> np.ndarray:
@@ -163,35 +170,32 @@ def _multiply(w: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     np.matmul(w, left, out=result)
 
 
-def _gathered(x: np.ndarray, tile: tuple[int, int, int, int], kernel: Pair, stride: Pair, padding: Pair, ow: int):
-    """The windows of a tile, copied: (I, kw·kh·C, ow·n) in scratch memory."""
+def _gathered(
+    x: np.ndarray, tile: tuple[int, int, int, int], kernel: Pair, stride: Pair, padding: Pair, ow: int
+) -> np.ndarray:
+    """The windows of a tile, copied: (I, kw·kh·C, ow·n) in scratch memory.
+
+    The tile's part of the picture is put into zeros first, so that all its windows are one view and one copy.
+    """
     H, C, W, _ = x.shape
     n0, n1, i0, i1 = tile
     (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
-    b = scratch("windows", (i1 - i0, kw, kh, C, ow, n1 - n0), x.dtype)
-    for u in range(kh):
-        first = min(max(-((u - ph) // sh), i0), i1)
-        last = max(min((H - 1 + ph - u) // sh + 1, i1), first)
-        if first > i0:
-            b[: first - i0, :, u] = 0
-        if last < i1:
-            b[last - i0 :, :, u] = 0
-        if first == last:
-            continue
-        top = sh * first + u - ph
-        rows = x[top : top + sh * (last - first - 1) + 1 : sh, :, :, n0:n1]
-        for v in range(kw):
-            start = min(max(-((v - pw) // sw), 0), ow)
-            stop = max(min((W - 1 + pw - v) // sw + 1, ow), start)
-            target = b[first - i0 : last - i0, v, u]
-            if start > 0:
-                target[:, :, :start] = 0
-            if stop < ow:
-                target[:, :, stop:] = 0
-            if start < stop:
-                left = sw * start + v - pw
-                target[:, :, start:stop] = rows[:, :, left : left + sw * (stop - start - 1) + 1 : sw]
-    return b.reshape(i1 - i0, kw * kh * C, -1)
+    top, left = sh * i0 - ph, -pw
+    high, wide, n = sh * (i1 - i0 - 1) + kh, sw * (ow - 1) + kw, n1 - n0
+    a, b = max(top, 0), min(top + high, H)
+    c, d = max(left, 0), min(left + wide, W)
+    if (a, b, c, d) == (top, top + high, left, left + wide):
+        near = x[a:b, :, c:d, n0:n1]
+    else:
+        near = scratch("padded", (high, C, wide, n), x.dtype)
+        near[...] = 0
+        if a < b and c < d:
+            near[a - top : b - top, :, c - left : d - left] = x[a:b, :, c:d, n0:n1]
+    u, k, v, m = near.strides
+    windows = as_strided(near, (i1 - i0, kw, kh, C, ow, n), (sh * u, v, u, k, sw * v, m), writeable=False)
+    copied = scratch("windows", windows.shape, x.dtype)
+    np.copyto(copied, windows)
+    return copied.reshape(i1 - i0, kw * kh * C, -1)
 
 
 # ------------------------------------------------------------------------- convolution and its transpose

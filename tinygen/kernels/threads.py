@@ -3,7 +3,9 @@
 NumPy lets go of the interpreter lock while it copies and multiplies, so threads that work on different tiles run
 side by side. The caller works too: :func:`run` on T threads wakes T − 1 helpers, and everybody takes the next
 task until none is left. A helper that comes late finds nothing to do, and nobody waits for one that has not
-begun; hence calls from several threads at once, or from within a task, cannot block each other.
+begun; hence calls from several threads at once, or from within a task, cannot block each other. The caller takes
+tasks from the front, helpers from the back: what a thread has written is in the cache of its processor, and so each
+finds the end of an array there that it worked on in the operation before.
 
 The number of threads is ``TINYGEN_NUM_THREADS`` where that is set, else the number of processors that this
 process may use; :func:`set_num_threads` changes it.
@@ -42,7 +44,7 @@ class _Run:
     """One computation: its tasks, who works on it, and what went wrong."""
 
     def __init__(self, tasks: list[Callable[[], Any]]) -> None:
-        self.tasks = deque(tasks)  # popleft is atomic: every task is taken once
+        self.tasks = deque(tasks)  # popleft and pop are atomic: every task is taken once
         self.lock = threading.Lock()
         self.working = 0
         self.finished = threading.Event()
@@ -55,17 +57,17 @@ class _Run:
             if self.over:
                 return
             self.working += 1
-        self.work()
+        self.work(self.tasks.pop)
         with self.lock:
             self.working -= 1
             if self.over and self.working == 0:
                 self.finished.set()
 
-    def work(self) -> None:
+    def work(self, take: Callable[[], Callable[[], Any]]) -> None:
         try:
             while self.tasks:
                 try:
-                    task = self.tasks.popleft()
+                    task = take()
                 except IndexError:  # somebody was quicker
                     return
                 task()
@@ -161,7 +163,7 @@ def run(tasks: list[Callable[[], Any]], worth: bool = True) -> None:
         return
     job = _Run(tasks)
     _pool.ask(job.help, helpers)
-    job.work()
+    job.work(job.tasks.popleft)
     job.close()
 
 

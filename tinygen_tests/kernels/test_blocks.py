@@ -140,8 +140,7 @@ def test_error_state_holds_in_every_thread(several_threads):
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2), (0, 3, 1, 2), (3, 2, 1, 0), (1, 0, 3, 2)])
 @pytest.mark.parametrize("shape", [(5, -1), (-1,), (35, 3, 37), (37, 105), (5, 7, 3, 37)])
-def test_reshaped_equals_reshape(order, shape, several_threads, monkeypatch):
-    monkeypatch.setattr(blocks, "_CACHE", 0)
+def test_reshaped_equals_reshape(order, shape, several_threads):
     x = numbers(0, (5, 7, 3, 37)).transpose(order)
     z = x.transpose([order.index(d) for d in range(4)])  # any axis innermost
     for a in (np.ascontiguousarray(x).transpose([order.index(d) for d in range(4)]), z, z[:, :, ::-1], strided(z)):
@@ -152,18 +151,11 @@ def test_reshaped_equals_reshape(order, shape, several_threads, monkeypatch):
         reshaped(x, (4, -1))
 
 
-def test_lines_a_power_of_two_apart_crowd_the_cache():
-    assert blocks._crowded(np.zeros((14, 64, 14, 128), "float32").transpose(3, 1, 0, 2))
-    assert not blocks._crowded(np.zeros((7, 64, 7, 128), "float32").transpose(3, 1, 0, 2))
-    assert not blocks._crowded(np.zeros((128, 64, 196), "float32").transpose(0, 2, 1))
-
-
 @pytest.mark.cpu_only("the order of axes in memory")
 def test_large_reshapes_of_other_orders_take_this_way(monkeypatch):
-    calls = []
-    monkeypatch.setattr(blocks, "_CACHE", 0)
-    monkeypatch.setattr(blocks, "_SLICES", 5)
-    monkeypatch.setattr(blocks, "share", lambda tasks, x, real=blocks.share: calls.append(len(tasks)) or real(tasks, x))
+    copies = []
+    copy = blocks.copy_into
+    monkeypatch.setattr(blocks, "copy_into", lambda y, x: copies.append(x.shape) or copy(y, x))
     x = tg.tensor(numbers(0, (40, 10, 20, 20)).transpose(3, 1, 2, 0).copy()).permute(3, 1, 2, 0)
     np.testing.assert_array_equal(x.flatten(1).numpy(), x.numpy().reshape(40, -1))
-    assert calls == [8]
+    assert copies == [(40, 10, 20, 20)]

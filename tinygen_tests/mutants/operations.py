@@ -441,12 +441,12 @@ MUTANTS = [
         "kernels/test_channels.py::test_pairwise_equals_the_operation*",
     ),
     Mutant(
-        "large-reshapes-keep-the-order-of-memory",
-        "tinygen/kernels/blocks.py",
-        "        y[part] = few.transpose(back)\n",
-        "        y[part] = few.reshape(y[part].shape)\n",
-        "flatten of a large picture whose axes were turned mixes its pixels up",
-        "kernels/test_blocks.py::test_reshaped_equals_reshape*",
+        "a-copy-into-another-order-repeats-its-first-slice",
+        "tinygen/kernels/reordering.py",
+        "np.copyto(y[i : i + step], x[i : i + step])",
+        "np.copyto(y[i : i + step], x[: len(y[i : i + step])])",
+        "flatten of large pictures that lie innermost in memory repeats some of their channels",
+        "kernels/test_reordering.py::*",
     ),
     Mutant(
         "blocks-always-cut-the-first-axis",
