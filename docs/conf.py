@@ -44,6 +44,7 @@ mathjax3_config = {
 }
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # kind=DDPMSampler, as the source writes it
 autodoc_typehints = "none"
 numpydoc_show_class_members = False  # autodoc shows each in full
 # A parameter that is not there, one without a description, a result without one, two empty lines. Not the order of

@@ -49,7 +49,8 @@ def resolver(module: str, owner: str | None = None) -> Callable[[str], str]:
                 return f":py:obj:`{shown} <{candidate}>`"
             if base in public() and any(m.name == candidate for m in methods(public()[base])):
                 return f":py:obj:`{shown} <{candidate}>`"
-        return f"``{shown}``"
+        alike = [symbol.name for symbol in public().values() if symbol.short == target]
+        return f":py:obj:`{shown} <{alike[0]}>`" if len(alike) == 1 else f"``{shown}``"
 
     return resolve
 

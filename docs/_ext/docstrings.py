@@ -64,7 +64,7 @@ def _blocks(lines: list[str]) -> Iterator[Block]:
     current: list[str] = []
     literal = False
     for line in [*lines, None]:  # type: ignore[list-item]
-        indented = bool(line) and line.startswith("  ")
+        indented = bool(line) and line.startswith("  ") and not (current and current[0].startswith("- "))
         if current and (line is None or (not line.strip() and not literal) or (line.strip() and indented != literal)):
             while current and not current[-1].strip():
                 current.pop()
@@ -155,7 +155,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _trimmed(lines: list[str], most: int = 6) -> list[str]:
-    indent = min(len(line) - len(line.lstrip()) for line in lines)
+    indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
     return [line[indent:].rstrip() for line in lines[:most]]
 
 
@@ -174,9 +174,9 @@ def _code(lines: list[str]) -> bool:
 
 _INLINE = re.compile(
     r"(?P<code>``.+?``)"
-    r"|(?P<setting>\b\w+=(?:\"[^\"]*\"|'[^']*'|None\b|True\b|False\b))"
+    r"|(?P<setting>\b\w+=(?:\"[^\"]*\"|'[^']*'|None\b|True\b|False\b)|\{\"\w[^{}]*\})"
     r"|(?P<role>:\w+(?::\w+)?:`[^`]+`)"
-    r"|(?P<title>(?<![\w*(])\*(?=[A-Za-z])[^*]*[\w?!.’')]\*(?!\w))"
+    r"|(?P<title>(?<![\w*(])\*(?=[^\W\d_])[^*]*[\w?!.…’')]\*(?!\w))"
     r"|(?P<single>`[^`]+`)",
     re.DOTALL,
 )
@@ -273,6 +273,18 @@ def to_numpydoc(text: str | None, resolve: Resolve = _literal, signature: inspec
     return out
 
 
+def _table_rst(lines: list[str], resolve: Resolve) -> list[str]:
+    """A table whose columns are where the first line has its ``===``. Escaped text would no longer fit into them."""
+    starts = [found.start() for found in re.finditer(r"=+", lines[0])]
+    spans = [slice(a, b) for a, b in zip(starts, [*starts[1:], None])]
+    rules = sum(line.startswith("===") for line in lines)
+    out = [".. list-table::", "   :widths: auto", f"   :header-rows: {rules - 2}", ""]
+    for line in (line for line in lines if not line.startswith("===")):
+        cells = [inline(line[span].strip(), resolve) for span in spans]
+        out += [("     - " if i else "   * - ") + cell for i, cell in enumerate(cells)]
+    return [*out, ""]
+
+
 def _entries(
     name: str, note: str, blocks: list[Block], resolve: Resolve, signature: inspect.Signature
 ) -> Iterator[str]:
@@ -283,11 +295,15 @@ def _entries(
             items[-1] += " " + line.strip()
         else:
             items.append(line.strip())
+    if name == "Attributes":
+        items = [part for item in items for part in re.split(r"(?<=\.) (?=[a-z]\w*(?:, \w+)*: )", item)]
     rest = {one: p for one, p in signature.parameters.items() if name == "Args" and one not in ("self", "cls")}
     for item in items:
         head, colon, text = item.partition(": ")
-        names = re.split(r"\s*,\s*", head)
-        if not colon or not all(re.fullmatch(r"[\w.]+", one) for one in names):
+        named = re.fullmatch(r"([\w.]+(?:, [\w.]+)*)( \([^)]*\))?", head) if colon else None
+        if named:
+            names, text = named[1].split(", "), f"{named[2] or ''} {text}".strip()
+        else:
             names, text = list(rest), item  # "The others as …"
         if name == "Raises":
             yield ", ".join(resolve(one) for one in names) or "…"
@@ -308,12 +324,14 @@ def _block_rst(block: Block, resolve: Resolve) -> list[str]:
     if block.literal:
         lines = _trimmed([line or "" for line in block.lines if line is not None], most=len(block.lines))
         language = "python" if _code([line for line in block.lines if line.strip()]) else "none"
-        return [f".. code-block:: {language}", "   :class: formula", "", *("   " + line for line in lines), ""]
+        kind = "formula" if lines[1:] else "formula one-line"
+        shown = (("   " + line).rstrip() for line in lines)
+        return [f".. code-block:: {language}", f"   :class: {kind}", "", *shown, ""]
     if block.lines[0].startswith(">>> "):
         return [*block.lines, ""]
     if block.lines[0].startswith(("- ", "===")):
         if block.lines[0].startswith("==="):
-            return [".. code-block:: none", "", *("   " + line for line in block.lines), ""]
+            return _table_rst(block.lines, resolve)
         items = re.split(r"\n- ", "\n" + "\n".join(block.lines))[1:]
         return [*("- " + inline(" ".join(item.split()), resolve) for item in items), ""]
     parts = [part for part in re.split(r"\s{3,}", " ".join(block.lines)) if part]

@@ -97,6 +97,35 @@ def test_numpydoc_reads_types_and_stars_from_the_signature():
     assert read("A.\n\nReturns: both.")["Returns"] == [("", "…", ["both."])]
 
 
+def test_an_error_may_have_a_time_and_an_attribute_a_line_with_others():
+    doc = read("A.\n\nAttributes:\n    a: b. c, d: e.\n\nRaises:\n    OSError (later): f.\n    as g.")
+    assert [(name, text) for name, _, text in doc["Attributes"]] == [("a", [r"\b."]), ("c, d", [r"\e."])]
+    assert doc["Raises"] == [("", "<OSError>", ["(later) f."]), ("", "…", ["as g."])]
+
+
+def test_a_table_is_one_and_a_list_keeps_its_lines():
+    rows = to_numpydoc("A.\n\n===  ===\nof   x_t\n===  ===\na    ``b``, *c*\n===  ===\n\n- one\n  two;\n- three.")
+    assert [line.strip() for line in rows if "- " in line] == [
+        "* - of",
+        r"- x\_t",
+        "* - a",
+        "- ``b``\\ , *c*",
+        "- one two;",
+        "- three.",
+    ]
+    assert "   :header-rows: 1" in rows
+
+
+def test_code_begins_at_the_margin():
+    assert to_numpydoc("A:\n\n    @f()\n    def g():\n\n        return 1")[5:] == [
+        "   @f()",
+        "   def g():",
+        "",
+        "       return 1",
+        "",
+    ]
+
+
 def test_a_formula_that_looks_like_a_call_is_no_signature():
     doc = read("f(x) = max(0, x)")
     assert doc["Signature"] == "" and doc["Summary"] == ["\\ f(x) = max(0, x)"]
