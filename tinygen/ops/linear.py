@@ -1,11 +1,11 @@
 """The affine map y = x Wᵀ + b: the layer that everything else sits between.
 
 Leading axes are flattened, so that the forward and each gradient is one product of two matrices, whatever the
-shape of the batch. The two ops below are closed under differentiation: with X, G the flattened inputs and gradients,
+shape of the batch. The ops below are closed under differentiation: with X, G the flattened inputs and gradients,
 
-    _linear(X, W, b) = X Wᵀ + b      and      _weight_gradient(G, X) = Gᵀ X
+    _linear(X, W, b) = X Wᵀ + b,      _input_gradient(G, W) = G W      and      _weight_gradient(G, X) = Gᵀ X
 
-are bilinear, and each one's vjps are made of these two again.
+are bilinear, and each one's vjps are made of these three again.
 
 Source: ``torch.nn.functional.linear``; Giles, *Collected matrix derivative results* (2008), §2.2.
 """
@@ -15,10 +15,13 @@ from __future__ import annotations
 import math
 
 from tinygen.kernels.blocks import reshaped
+from tinygen.kernels.channels import row_sum
 from tinygen.op import op
 from tinygen.ops.matmul import matrix_product
-from tinygen.ops.shape import matrix_transpose
+from tinygen.ops.shape import broadcast_to
 from tinygen.tensor import Tensor
+
+_MANY = 128  # rows from where on BLAS is quicker at their sum
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -36,12 +39,11 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Source: ``torch.nn.functional.linear``.
     """
-    if input.ndim < 1 or weight.ndim != 2 or input.shape[-1] != weight.shape[1]:
-        raise ValueError(
-            f"linear: expected input (…, n) and weight (m, n), got input {input.shape} and weight {weight.shape}"
-        )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"linear: expected bias ({weight.shape[0]},) for weight {weight.shape}, got {bias.shape}")
+    x, w = input.shape, weight.shape
+    if not x or len(w) != 2 or x[-1] != w[1]:
+        raise ValueError(f"linear: expected input (…, n) and weight (m, n), got input {x} and weight {w}")
+    if bias is not None and bias.shape != w[:1]:
+        raise ValueError(f"linear: expected bias ({w[0]},) for weight {w}, got {bias.shape}")
     if weight.dtype != input.dtype or (bias is not None and bias.dtype != input.dtype):
         named = {"input": input, "weight": weight} | ({} if bias is None else {"bias": bias})
         given = ", ".join(f"{name} {x.dtype}" for name, x in named.items())
@@ -51,7 +53,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _rows(x):
     """(…, n) → (r, n)."""
-    return reshaped(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    return x if x.ndim == 2 else reshaped(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+def _like(y, x):
+    """The rows y (r, m) with the leading axes of x (…, n): (…, m)."""
+    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], y.shape[1])
 
 
 @op
@@ -60,12 +67,12 @@ def _linear(input, weight, bias):
     y = matrix_product(_rows(input), weight.T)
     if bias is not None:
         y += bias
-    return y.reshape(*input.shape[:-1], weight.shape[0])
+    return _like(y, input)
 
 
 @_linear.vjp("input")
 def _(g, weight):
-    return _linear(g, matrix_transpose(weight), None)
+    return _input_gradient(g, weight)
 
 
 @_linear.vjp("weight")
@@ -74,8 +81,24 @@ def _(g, input):
 
 
 @_linear.vjp("bias")
-def _(g, bias_shape):
-    return g.sum_to_size(bias_shape)
+def _(g):
+    return _row_sums(g)
+
+
+@op
+def _input_gradient(g, weight):
+    """H = G W: (…, m), (m, n) → (…, n).    ∂L/∂G = K Wᵀ,  ∂L/∂W = Gᵀ K  with K = ∂L/∂H."""
+    return _like(matrix_product(_rows(g), weight), g)
+
+
+@_input_gradient.vjp("g")
+def _(K, weight):
+    return _linear(K, weight, None)
+
+
+@_input_gradient.vjp("weight")
+def _(K, g):
+    return _weight_gradient(g, K)
 
 
 @op
@@ -94,4 +117,17 @@ def _(K, input):
 
 @_weight_gradient.vjp("input")
 def _(K, g):
-    return _linear(g, matrix_transpose(K), None)
+    return _input_gradient(g, K)
+
+
+@op
+def _row_sums(g):
+    """h = Σ_r g_r over all rows: (…, m) → (m).    ∂L/∂g_r = ∂L/∂h for every row r."""
+    rows = _rows(g)
+    found = row_sum(rows, 1) if len(rows) >= _MANY else None
+    return rows.sum(0) if found is None else found
+
+
+@_row_sums.vjp("g")
+def _(k, g_shape):
+    return broadcast_to(k, g_shape)

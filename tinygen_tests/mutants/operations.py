@@ -304,7 +304,7 @@ MUTANTS = [
     Mutant(
         "linear-transposes-its-input-gradient",
         "tinygen/ops/linear.py",
-        "    return _linear(g, matrix_transpose(weight), None)",
+        "    return _input_gradient(g, weight)",
         "    return _linear(g, weight, None)",
         "∂L/∂x = G Wᵀ instead of G W",
         f"{EVERY}[linear.linear, vjp, input*",
@@ -312,8 +312,8 @@ MUTANTS = [
     Mutant(
         "the-bias-of-linear-gets-a-mean",
         "tinygen/ops/linear.py",
-        "    return g.sum_to_size(bias_shape)\n",
-        "    return g.sum_to_size(bias_shape) / g.shape[0]\n",
+        "    return _row_sums(g)\n",
+        "    return _row_sums(g) / g.shape[0]\n",
         "∂L/∂b is the mean over the batch",
         f"{EVERY}[linear.linear, vjp, bias*",
     ),

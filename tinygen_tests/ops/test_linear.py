@@ -5,10 +5,11 @@ import pytest
 
 import tinygen as tg
 from tinygen.nn import functional as F
+from tinygen.ops import linear
 from tinygen.ops.linear import _weight_gradient
 from tinygen.testing import check_adjoint, check_grad, strict_cupy
 from tinygen_tests.draws import numbers
-from tinygen_tests.judge import judge, torch
+from tinygen_tests.judge import judge, strided, torch
 
 
 @pytest.mark.parametrize("lead", [(), (1,), (4,), (2, 3), (0,), (2, 0), (2, 1, 3)])
@@ -33,10 +34,18 @@ def test_adjoints():
     check_adjoint(lambda w: F.linear(x, w), lambda y: _weight_gradient(y, x), w, y)
 
 
+@pytest.mark.parametrize("rows", [0, 1, 5, 127, 128, 300])
+def test_the_gradient_of_the_bias_sums_any_number_of_rows(rows):
+    g = numbers(0, (rows, 7))
+    for lead in ((rows,), (rows, 1), (1, rows)):
+        for array in (g.reshape(*lead, 7), strided(g.reshape(*lead, 7))):
+            np.testing.assert_allclose(linear._row_sums(tg.Tensor(array)).numpy(), g.sum(0), rtol=1e-12, atol=1e-12)
+
+
 def test_a_batch_of_any_shape_is_one_product(monkeypatch):
     shapes = []
-    real = np.matmul
-    monkeypatch.setattr(np, "matmul", lambda a, b: shapes.append((a.shape, b.shape)) or real(a, b))
+    real = linear.matrix_product
+    monkeypatch.setattr(linear, "matrix_product", lambda a, b: shapes.append((a.shape, b.shape)) or real(a, b))
     x = tg.Tensor(numbers(0, (2, 3, 5)), requires_grad=True)
     w = tg.Tensor(numbers(1, (4, 5)), requires_grad=True)
     F.linear(x, w).sum().backward()
