@@ -21,6 +21,7 @@ from tinygen import anomaly
 from tinygen.anomaly import watching
 from tinygen.backend import DeviceError, array_module, capture
 from tinygen.kernels.arrays import owns_memory
+from tinygen.pieces import Piece, Pieces
 from tinygen.ranks import together
 from tinygen.tensor import Node, Tensor, enable_grad, no_grad, recording, wrap, wrap_recorded
 
@@ -217,11 +218,23 @@ def _run(
     retain: bool,
     create: bool,
 ) -> tuple[dict[Target, Tensor], set[Target]]:
-    pending: dict[Target, Tensor] = {}  # gradients received so far
+    pending: dict[Target, Any] = {}  # gradients received so far, a Tensor or Pieces each
     summed: set[Target] = set()  # whose pending gradient is a sum made here, which may be added to in place
     shared: set[Target] = set()  # whose pending gradient is a view, or an array that another tensor holds too
     heap: list[tuple[int, Node]] = []
     found: dict[Target, Tensor] = {}
+
+    def collect(target: Target, piece: Piece) -> bool:
+        """Whether the piece is put beside other pieces, or is the first gradient that comes."""
+        if target not in pending:
+            if type(target) is Node:
+                heappush(heap, (-target.number, target))
+            pending[target] = Pieces([piece])
+        elif type(pending[target]) is Pieces:
+            pending[target].append(piece)
+        else:
+            return False
+        return True
 
     def deliver(target: Target, g: Tensor, fresh: bool) -> None:
         if target not in pending:
@@ -233,7 +246,7 @@ def _run(
         elif target in summed:
             pending[target].data += g.data
         else:
-            pending[target] = pending[target] + g
+            pending[target] = _whole(pending[target]) + g
             shared.discard(target)
             if not create:
                 summed.add(target)
@@ -242,7 +255,7 @@ def _run(
         deliver(tensor._node or tensor, g, False)
     while heap:
         node = heappop(heap)[1]
-        g = pending.pop(node)
+        g = _whole(pending.pop(node))
         if keep is not None and node in keep:
             found[node] = g
             shared.add(node)  # its own vjp may hand the same array on
@@ -258,24 +271,33 @@ def _run(
                     result = _watched(node, rule, g, saved, picks)
                 else:
                     result = rule(g, *[saved[pick] for pick in picks])
-                form = target if type(target) is Node else target.data  # type: ignore[union-attr]
-                if type(result) is not Tensor or result.data.shape != form.shape or result.data.dtype is not form.dtype:
-                    result = _checked(result, target, node)
-                if type(target) is Node:
-                    deliver(target, result, True)
-                else:
+                leaf = type(target) is not Node
+                form = target.data if leaf else target  # type: ignore[union-attr]
+                if leaf:
                     if target._written > node.number:  # type: ignore[union-attr]
                         _complain_written(node, target)
+                if type(result) is Piece:
+                    if result.shape == form.shape and result.g.data.dtype is form.dtype and collect(target, result):
+                        continue
+                    result = Pieces([result]).whole()
+                if type(result) is not Tensor or result.data.shape != form.shape or result.data.dtype is not form.dtype:
+                    result = _checked(result, target, node)
+                fresh = True
+                if leaf:
                     array = result.data
                     fresh = owns_memory(array) and array is not incoming and not _holds(saved, array)
-                    deliver(target, result, fresh)
+                deliver(target, result, fresh)
         if not retain:
             node.edges, node.saved = None, {}
         del edges, saved, g, incoming
     for target, g in pending.items():
         if keep is None or target in keep:
-            found[target] = g
+            found[target] = _whole(g)
     return found, shared
+
+
+def _whole(g: Any) -> Tensor:
+    return g.whole() if type(g) is Pieces else g
 
 
 def _watched(node: Node, rule: Any, g: Tensor, saved: dict[int, Any], picks: tuple[int, ...]) -> Any:
@@ -289,6 +311,8 @@ def _watched(node: Node, rule: Any, g: Tensor, saved: dict[int, Any], picks: tup
         raise
     finally:
         anomaly.leave(token)
+    if type(result) is Piece:
+        result = Pieces([result]).whole()
     anomaly.check_gradient(node, rule, g, saved, result)
     return result
 

@@ -19,8 +19,9 @@ from tinygen.backend import array_module, as_dtype, device, device_of, move
 from tinygen.kernels.blocks import reshaped
 from tinygen.kernels.channels import LARGE
 from tinygen.op import op
+from tinygen.pieces import Piece
 from tinygen.promotion import result_type
-from tinygen.tensor import Tensor
+from tinygen.tensor import Tensor, recording
 
 _FEW = 1024  # numbers that are copied sooner than a view of one number is made
 
@@ -243,14 +244,19 @@ def repeat(input: Tensor, repeats: Any, *more: int) -> Tensor:
 # --------------------------------------------------------------------------------------- crop and pad
 
 
-@op
+@op(aux=True)
 def _crop(input, dim, start, length):
     """y = x[…, start : start + length, …] along one axis.    ∂L/∂x = g padded with zeros."""
-    return input[(slice(None),) * dim + (slice(start, start + length),)]
+    order = range(input.ndim)
+    if not input.flags.c_contiguous:
+        order = sorted(order, key=input.strides.__getitem__, reverse=True)
+    return input[(slice(None),) * dim + (slice(start, start + length),)], order
 
 
 @_crop.vjp("input")
-def _(g, input_shape, dim, start, length):
+def _(g, input_shape, dim, start, length, aux):
+    if not recording.get():
+        return Piece(g, dim, start, input_shape, aux)
     return _pad_axis(g, dim, start, input_shape[dim] - start - length)
 
 

@@ -6,15 +6,15 @@ MUTANTS = [
     Mutant(
         "sweep-takes-the-lowest-step-first",
         "tinygen/autograd.py",
-        "heappush(heap, (-target.number, target))",
-        "heappush(heap, (target.number, target))",
+        "heappush(heap, (-target.number, target))\n            if not fresh:",
+        "heappush(heap, (target.number, target))\n            if not fresh:",
         "a step is swept before all the steps that used its result: gradients are lost in diamonds",
         "test_autograd.py::test_random_graphs_agree_with_pytorch",
     ),
     Mutant(
         "sweep-overwrites-a-gradient-instead-of-adding",
         "tinygen/autograd.py",
-        "pending[target] = pending[target] + g",
+        "pending[target] = _whole(pending[target]) + g",
         "pending[target] = g",
         "of two uses of a tensor the second alone counts",
         "test_autograd.py::test_a_diamond_of_depth_50_takes_linear_time",
