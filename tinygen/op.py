@@ -39,21 +39,28 @@ from tinygen import anomaly
 from tinygen.anomaly import watching
 from tinygen.backend import DeviceError, array_module, device_of, is_array
 from tinygen.promotion import promote
-from tinygen.tensor import Node, Tensor, recording, wrap, wrap_recorded
+from tinygen.tensor import Tensor, recorded, recording, wrap
 
 _array_types: set[type] = set()
 registry: dict[str, Op] = {}
 
 
 class Plan:
-    """What to keep and which rules to run, for one combination of arguments that require grad."""
+    """What to keep and which rules to run, for one combination of arguments that require grad.
 
-    __slots__ = ("rules", "positions", "kept")
+    Attributes:
+        rules, positions: the rules of these arguments, and which they are.
+        arguments: which arguments are kept.
+        others: what else is kept, by pick.
+    """
 
-    def __init__(self, rules: tuple, positions: tuple[int, ...], kept: tuple[int, ...]) -> None:
+    __slots__ = ("rules", "positions", "arguments", "others")
+
+    def __init__(self, rules: tuple, positions: tuple[int, ...], kept: Iterable[int], arity: int) -> None:
         self.rules = rules
         self.positions = positions
-        self.kept = kept
+        self.arguments = tuple(sorted(pick for pick in kept if pick < arity))
+        self.others = tuple(sorted(pick for pick in kept if pick >= arity))
 
 
 class Op:
@@ -242,7 +249,7 @@ class Op:
                 rules.append(self.rules[position])
                 positions.append(position)
                 kept.update(self.rules[position][1])
-        plan = self.plans[tracked] = Plan(tuple(rules), tuple(positions), tuple(sorted(kept)))
+        plan = self.plans[tracked] = Plan(tuple(rules), tuple(positions), kept, len(self.arguments))
         return plan
 
     def record(self, args: Sequence, out: Any, aux: Any, tracked: int) -> Tensor:
@@ -250,22 +257,18 @@ class Op:
         if out.dtype.kind not in "fc":
             return wrap(out)  # integers have no derivative
         plan = self.plans.get(tracked) or self.plan(tracked)
-        n = len(self.arguments)
         saved = {}
-        for pick in plan.kept:
-            if pick < n:
-                saved[pick] = args[pick]
-            elif pick == n:
-                saved[pick] = out
-            elif pick == n + 1:
-                saved[pick] = aux
-            else:
-                saved[pick] = _shape(args[pick - n - 2])
+        for pick in plan.arguments:
+            saved[pick] = args[pick]
+        if plan.others:
+            n = len(self.arguments)
+            for pick in plan.others:
+                saved[pick] = out if pick == n else aux if pick == n + 1 else _shape(args[pick - n - 2])
         edges = []
         for position in plan.positions:
             argument = args[position]
             edges.append(argument._node or argument)
-        return wrap_recorded(out, Node(self, plan.rules, edges, saved, out))
+        return recorded(self, plan.rules, edges, saved, out)
 
     def record_sequence(self, args: Sequence, out: Any, aux: Any) -> Tensor:
         """The same for an op of a sequence of tensors: one edge for each of them that requires grad."""
@@ -291,7 +294,7 @@ class Op:
             if isinstance(tensor, Tensor) and tensor._tracked:
                 rules.append((functools.partial(_at, rule, i), picks))
                 edges.append(tensor._node or tensor)
-        return wrap_recorded(out, Node(self, rules, edges, saved, out))
+        return recorded(self, tuple(rules), edges, saved, out)
 
     def watched(self, args: Sequence, raw: Sequence, out: Any, aux: Any, tracked: int) -> Tensor:
         """The same under detect_anomaly: the result is looked at, and a recorded step knows the line that made it."""
@@ -377,32 +380,45 @@ def op(
             return declared.record(args, out, result_aux, tracked)
         return wrap(out)
 
-    def quick(*args: Any, **kwargs: Any) -> Tensor:
-        """The same for the usual cases, a Tensor, two of one dtype, or one and a number, in half the time."""
-        if not kwargs and len(args) == arity and not watching:
-            first, last = args[0], args[-1]
-            if type(first) is Tensor:
-                raw = [first.data]
-                usual = True
-                tracked = int(first._tracked)
-                if arity == 2:
-                    if type(last) is Tensor:
-                        raw.append(last.data)
-                        usual = raw[0].dtype is raw[1].dtype
-                        tracked += 2 * last._tracked
-                    else:
-                        raw.append(last)
-                        usual = (type(last) is float or type(last) is int) and raw[0].dtype.kind == "f"
-                if usual:
-                    try:
-                        out = forward(*raw)
-                    except (ValueError, TypeError, IndexError, AttributeError) as error:
-                        declared.fail(error, raw)
-                    if type(out) not in _array_types:
-                        out = _as_array(out, raw)
-                    if tracked and rules and recording.get():
-                        return declared.record(args, out, None, tracked)
-                    return wrap(out)
+    def unary(*args: Any, **kwargs: Any) -> Tensor:
+        """The same for the usual case, one Tensor, in half the time."""
+        if len(args) == 1 and isinstance(args[0], Tensor) and not kwargs and not watching:
+            (argument,) = args
+            data = argument.data
+            try:
+                out = forward(data)
+            except (ValueError, TypeError, IndexError, AttributeError) as error:
+                declared.fail(error, (data,))
+            if type(out) not in _array_types:
+                out = _as_array(out, (data,))
+            if argument._tracked and rules and recording.get():
+                return declared.record(args, out, None, 1)
+            return wrap(out)
+        return apply(*args, **kwargs)
+
+    def binary(*args: Any, **kwargs: Any) -> Tensor:
+        """The same for the usual cases, two Tensors of one dtype, or one and a number, in half the time."""
+        if len(args) == 2 and isinstance(args[0], Tensor) and not kwargs and not watching:
+            first, second = args
+            a = first.data
+            tracked: int = first._tracked
+            if isinstance(second, Tensor):
+                b = second.data
+                usual = a.dtype is b.dtype
+                tracked += 2 * second._tracked
+            else:
+                b = second
+                usual = (type(b) is float or type(b) is int) and a.dtype.kind == "f"
+            if usual:
+                try:
+                    out = forward(a, b)
+                except (ValueError, TypeError, IndexError, AttributeError) as error:
+                    declared.fail(error, (a, b))
+                if type(out) not in _array_types:
+                    out = _as_array(out, (a, b))
+                if tracked and rules and recording.get():
+                    return declared.record(args, out, None, tracked)
+                return wrap(out)
         return apply(*args, **kwargs)
 
     def apply_sequence(*args: Any, **kwargs: Any) -> Tensor:
@@ -428,8 +444,14 @@ def op(
             return declared.record_sequence(bound, out, result_aux)
         return wrap(out)
 
-    usual = quick if not aux and (arity == 1 or (arity == 2 and broadcast)) else apply
-    public: Any = functools.wraps(forward)(usual if sequence is None else apply_sequence)
+    way: Callable[..., Tensor] = apply
+    if sequence is not None:
+        way = apply_sequence
+    elif not aux and arity == 1:
+        way = unary
+    elif not aux and arity == 2 and broadcast:
+        way = binary
+    public: Any = functools.wraps(forward)(way)
     public.op = declared
     public.vjp = declared.vjp
     registry[f"{declared.module}.{declared.name}"] = declared

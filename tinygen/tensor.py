@@ -50,14 +50,13 @@ class Node:
 
     __slots__ = ("op", "rules", "edges", "saved", "shape", "dtype", "number", "place", "__weakref__")
 
-    def __init__(self, op: Any, rules: Any, edges: list, saved: dict, data: Any) -> None:
-        self.op = op
-        self.rules = rules
-        self.edges: list | None = edges
-        self.saved = saved
-        self.shape = data.shape
-        self.dtype = data.dtype
-        self.number = next_number()
+    op: Any
+    rules: tuple
+    edges: list | None
+    saved: dict
+    shape: tuple[int, ...]
+    dtype: Any
+    number: int
 
     def __repr__(self) -> str:
         return f"<{self.op.name}>"
@@ -375,6 +374,19 @@ def wrap(data: Any) -> Tensor:
     tensor._node = None
     tensor._written = 0
     return tensor
+
+
+def recorded(op: Any, rules: tuple, edges: list, saved: dict, data: Any) -> Tensor:
+    """A Tensor that an op has just computed, and the Node that remembers it."""
+    node = _new(Node)
+    node.op = op
+    node.rules = rules
+    node.edges = edges
+    node.saved = saved
+    node.shape = data.shape
+    node.dtype = data.dtype
+    node.number = next_number()
+    return wrap_recorded(data, node)
 
 
 def wrap_recorded(data: Any, node: Node) -> Tensor:

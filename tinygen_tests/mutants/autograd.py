@@ -198,8 +198,8 @@ MUTANTS = [
     Mutant(
         "no-grad-still-records",
         "tinygen/op.py",
-        "if tracked and rules and recording.get():\n                        return",
-        "if tracked and rules:\n                        return",
+        "if tracked and rules and recording.get():\n                    return",
+        "if tracked and rules:\n                    return",
         "evaluation under no_grad builds a graph",
         "test_op.py::test_every_style_of_vjp_is_differentiable_twice",
     ),
@@ -254,8 +254,8 @@ MUTANTS = [
     Mutant(
         "the-second-of-two-operands-gets-no-gradient",
         "tinygen/op.py",
-        "tracked += 2 * last._tracked",
-        "tracked += 0 * last._tracked",
+        "tracked += 2 * second._tracked",
+        "tracked += 0 * second._tracked",
         "a + b with b alone requiring grad is a constant",
         "test_autograd.py",
     ),
