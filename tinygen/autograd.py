@@ -255,7 +255,9 @@ def _run(
         deliver(tensor._node or tensor, g, False)
     while heap:
         node = heappop(heap)[1]
-        g = _whole(pending.pop(node))
+        g = pending.pop(node)
+        if type(g) is Pieces:
+            g = g.whole()
         if keep is not None and node in keep:
             found[node] = g
             shared.add(node)  # its own vjp may hand the same array on
@@ -265,15 +267,16 @@ def _run(
         if saved:
             saved = _unpack(node)
         incoming = g.data
-        for (rule, picks), target in zip(node.rules, edges, strict=True):
+        for (rule, picks), target in zip(node.rules, edges):
             if useful is None or target in useful:
                 if watching:
                     result = _watched(node, rule, g, saved, picks)
                 else:
                     result = rule(g, *[saved[pick] for pick in picks])
                 leaf = type(target) is not Node
-                form = target.data if leaf else target  # type: ignore[union-attr]
+                form = target
                 if leaf:
+                    form = target.data  # type: ignore[union-attr]
                     if target._written > node.number:  # type: ignore[union-attr]
                         _complain_written(node, target)
                 if type(result) is Piece:
@@ -325,9 +328,13 @@ def _unpack(node: Node) -> dict[int, Any]:
         saved = dict(saved)
         saved[result] = wrap_recorded(saved[result], node)
     for value in saved.values():
-        for part in value if type(value) is list else (value,):
-            if isinstance(part, Tensor) and part._written > node.number:
-                _complain_written(node, part)
+        if isinstance(value, Tensor):
+            if value._written > node.number:
+                _complain_written(node, value)
+        elif type(value) is list:
+            for part in value:
+                if isinstance(part, Tensor) and part._written > node.number:
+                    _complain_written(node, part)
     return saved
 
 
@@ -340,11 +347,17 @@ def _complain_written(node: Node, value: Any) -> None:
 
 
 def _holds(saved: dict[int, Any], array: Any) -> bool:
-    return any(
-        part is array or (isinstance(part, Tensor) and part.data is array)
-        for value in saved.values()
-        for part in (value if type(value) in (list, tuple) else (value,))
-    )
+    """Whether the array is one of those that were saved."""
+    for value in saved.values():
+        if isinstance(value, Tensor):
+            if value.data is array:
+                return True
+        elif type(value) in (list, tuple):
+            if any(part is array or (isinstance(part, Tensor) and part.data is array) for part in value):
+                return True
+        elif value is array:
+            return True
+    return False
 
 
 def _checked(g: Any, target: Target, node: Node) -> Tensor:
