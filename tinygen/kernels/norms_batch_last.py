@@ -15,7 +15,7 @@ The formulas and the shapes of the results are those of kernels/norms.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -25,7 +25,8 @@ from tinygen.kernels.arrays import empty_like
 from tinygen.kernels.threads import run, scratch
 
 _SERIAL = 1 << 22  # bytes of an array below which waking another thread costs what it saves
-_TASKS = 8  # of one array
+_TASK = 3 << 19  # bytes of the array that a task goes over, if there are groups enough
+_MOST = 8  # tasks of one array
 _STEP = 1 << 18  # bytes of the result that are gone over by one step of a formula before the next step
 _LOST = 10  # μ²/σ² from where on σ² is computed anew from x − μ
 
@@ -53,15 +54,16 @@ class BatchLast(NamedTuple):
         """How many numbers of one channel follow each other."""
         return self.width * self.examples
 
-    def parts(self, groups: int) -> Iterator[slice]:
-        """The groups in shares, one for each task."""
-        step = -(-groups // _TASKS)
-        return (slice(i, min(i + step, groups)) for i in range(0, groups, step))
+    def parts(self, groups: int, x: np.ndarray) -> list[slice]:
+        """The groups in shares, one for each task: the fewer the less arithmetic on statistics."""
+        tasks = min(max(x.nbytes // _TASK // 2 * 2, 2), _MOST, groups)
+        ends = [groups * i // tasks for i in range(tasks + 1)]
+        return [slice(start, stop) for start, stop in zip(ends, ends[1:])]
 
     def rows(self, x: np.ndarray) -> list[slice]:
-        """How many rows a step goes over."""
+        """Steps of a few rows; the last first, because they were summed last and are in the cache still."""
         step = max(1, _STEP // max(x[0].nbytes, 1))
-        return [slice(h, h + step) for h in range(0, self.height, step)]
+        return [slice(h, h + step) for h in range(0, self.height, step)][::-1]
 
 
 def batch_last(x: np.ndarray) -> BatchLast | None:
@@ -72,7 +74,7 @@ def batch_last(x: np.ndarray) -> BatchLast | None:
     return BatchLast(n, c, h, x.size // (n * c * h))
 
 
-def _share(task: Callable[[slice], None], parts: Iterator[slice], nbytes: int) -> None:
+def _run_all(task: Callable[[slice], None], parts: list[slice], nbytes: int) -> None:
     tasks: list[Callable[[], None]] = [partial(task, part) for part in parts]
     if nbytes >= _SERIAL:
         run(tasks)
@@ -88,12 +90,14 @@ def _ones(n: int, dtype: np.dtype) -> np.ndarray:
     return ones
 
 
-class _Sums:
-    """Sums over positions of the channels of some groups, and their means over these groups.
+class _Share:
+    """The channels of some groups: their sums over positions, the means of the groups, and what goes beside a row.
 
     Attributes:
         form, channels, count: how the array lies, the channels in question, how many numbers a group has.
-        across: whether the group is a channel of all examples; results are then (c, 1), else (c, N), in float64.
+        size: how many channels a group has.
+        across: whether the group is a channel of all examples; a channel then has one statistic, else one of each
+            example. Statistics are (c, 1) or (c, N), several of them (k, c, N), in float64.
     """
 
     def __init__(self, form: BatchLast, groups: slice, size: int, across: bool) -> None:
@@ -101,43 +105,57 @@ class _Sums:
         self.channels = slice(groups.start * size, groups.stop * size)
         self.count = form.height * form.width * (form.examples if across else size)
 
-    def of(self, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
-        """Σ x, or Σ x·y, of arrays (H, c·W·N)."""
+    def sums(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Σ x and Σ x·y, of arrays (H, c·W·N): (2, c, N)."""
         form = self.form
         if self.across:
             runs = (form.height, -1, form.run)
-            beside = _ones(form.run, x.dtype) if y is None else y.reshape(runs)
-            return np.vecdot(x.reshape(runs), beside).sum(axis=0, dtype=np.float64)[:, None]
-        runs = _ones(form.height, x.dtype) @ x if y is None else np.einsum("hk,hk->k", x, y)
-        return runs.reshape(-1, form.width, form.examples).sum(axis=1).astype(np.float64)
+            x, y = x.reshape(runs), y.reshape(runs)
+            found = np.empty((2, form.height, x.shape[1]), x.dtype)
+            np.vecdot(x, _ones(form.run, x.dtype), out=found[0])
+            np.vecdot(x, y, out=found[1])
+            return found.sum(axis=1, dtype=np.float64)[..., None]
+        wide = scratch("sums", (2, x.shape[1]), x.dtype)
+        np.matmul(_ones(form.height, x.dtype), x, out=wide[0])
+        np.einsum("hk,hk->k", x, y, out=wide[1])
+        return wide.reshape(2, -1, form.width, form.examples).sum(axis=2).astype(np.float64)
 
     def means(self, sums: np.ndarray) -> np.ndarray:
-        """M: the mean of the group, for each channel in it."""
+        """M: the mean of each group, (k, c, N) → (k, groups, N)."""
         if self.size == 1:
             return sums / self.count
-        split = sums.reshape(-1, self.size, sums.shape[1])
-        return np.repeat(split.sum(axis=1) / self.count, self.size, axis=0)
+        return self.grouped(sums).sum(axis=2) / self.count
+
+    def grouped(self, s: np.ndarray) -> np.ndarray:
+        """(…, c, N) → (…, groups, size, N)."""
+        return s.reshape(*s.shape[:-2], -1, self.size, s.shape[-1])
 
     def part(self, x: np.ndarray) -> np.ndarray:
         """The channels' columns of a view (H, C·W·N)."""
         return x[:, self.channels.start * self.form.run : self.channels.stop * self.form.run]
 
-    def beside(self, s: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Statistics (c, N) or (c, 1) → (c·W·N), beside a row of x.
+    def coefficients(self, k: int, dtype: np.dtype) -> np.ndarray:
+        """Room for k numbers of each statistic: (k, c, N)."""
+        channels = self.channels.stop - self.channels.start
+        return np.empty((k, channels, 1 if self.across else self.form.examples), dtype)
+
+    def beside(self, s: np.ndarray) -> np.ndarray:
+        """(k, c, N) → (k, c·W·N) in scratch memory, to go beside a row of x.
 
         Also where one number would do for a whole run: arithmetic on two arrays is quicker than on one and a number
         for each of many short runs.
         """
-        wide = np.empty((s.shape[0], self.form.width, self.form.examples), x.dtype)
-        wide[...] = s[:, None]
-        return wide.reshape(-1)
+        k, c, _ = s.shape
+        wide = scratch("beside", (k, c, self.form.width, self.form.examples), s.dtype)
+        wide[...] = s[:, :, None]
+        return wide.reshape(k, -1)
 
 
 def _all(form: BatchLast, groups: int | None) -> tuple[int, int, bool, tuple[int, int]]:
     """The number of groups, of channels in each, whether they span examples, and the shape of the statistics."""
     across = groups is None
     groups = form.channels if groups is None else groups
-    return groups, form.channels // groups, across, (1 if across else form.examples, form.channels)
+    return groups, form.channels // groups, across, (form.channels, 1 if across else form.examples)
 
 
 def normalize(
@@ -146,59 +164,63 @@ def normalize(
     """y = γ·x̂ + β, and μ, σ² and r = 1/√(σ² + ε); see kernels/norms.py."""
     groups, size, across, shape = _all(form, groups)
     y = empty_like(x)
-    μs, vars_, rs = (np.empty(shape, x.dtype) for _ in range(3))
+    found = np.empty((3, *shape), x.dtype)
     from_, to = form.view(x), form.view(y)
-    γ, β = (None if a is None else a.reshape(-1, 1) for a in (γ, β))
+    γ, β = (None if a is None else a.reshape(-1, size, 1) for a in (γ, β))
 
     def task(part: slice) -> None:
-        s = _Sums(form, part, size, across)
+        s = _Share(form, part, size, across)
         x, y = s.part(from_), s.part(to)
         μ, var = _moments(s, x, y)
         r = 1 / np.sqrt(var + eps)
-        μs[:, s.channels], vars_[:, s.channels], rs[:, s.channels] = μ.T, var.T, r.T
-        scale = r if γ is None else r * γ[s.channels]
-        shift = -μ * scale if β is None else β[s.channels] - μ * scale
-        scale, shift = s.beside(scale, x), s.beside(shift, x)
+        s.grouped(found[:, s.channels])[...] = np.stack([μ, var, r])[:, :, None]
+        own = s.coefficients(2, x.dtype)
+        scale, shift = s.grouped(own)
+        scale[...] = r[:, None] if γ is None else r[:, None] * γ[part]
+        np.multiply(μ[:, None], scale, out=shift, casting="same_kind")
+        np.subtract(0 if β is None else β[part], shift, out=shift)
+        scale, shift = s.beside(own)
         for h in form.rows(x):
             np.multiply(x[h], scale, out=y[h])
             y[h] += shift
 
-    _share(task, form.parts(groups), x.nbytes)
-    return y, μs, vars_, rs
+    _run_all(task, form.parts(groups, x), x.nbytes)
+    μ, var, r = found
+    return y, μ.T, var.T, r.T
 
 
-def _moments(s: _Sums, x: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """μ and σ² in float64, with ``free`` to write x − c into."""
-    μ = s.means(s.of(x))
-    var = s.means(s.of(x, x)) - μ * μ
-    if (var * _LOST < μ * μ).any():
-        c = s.beside(μ, x)
-        np.subtract(x, c, out=free)
-        δ = s.means(s.of(free))
-        c = μ.astype(x.dtype)
-        μ = c + δ
-        var = np.maximum(s.means(s.of(free, free)) - δ * δ, 0)
+def _moments(s: _Share, x: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """μ and σ² of each group in float64, with ``free`` to write x − c into."""
+    μ, var = s.means(s.sums(x, x))
+    squared = μ * μ
+    var -= squared
+    if (var * _LOST < squared).any():
+        own = s.coefficients(1, x.dtype)
+        s.grouped(own[0])[...] = μ[:, None]
+        np.subtract(x, s.beside(own)[0], out=free)
+        δ, var = s.means(s.sums(free, free))
+        μ = s.grouped(own[0])[:, 0] + δ
+        var = np.maximum(var - δ * δ, 0)
     return μ, var
 
 
 def gradient_sums(g: np.ndarray, x: np.ndarray, μ: np.ndarray, form: BatchLast) -> tuple[np.ndarray, np.ndarray]:
     """Σ g and Σ g·(x − μ) over positions, (N, C) each, or (1, C) where μ is."""
-    across = len(μ) == 1
-    Σg, Σgd = (np.empty(μ.shape, x.dtype) for _ in range(2))
+    found = np.empty((2, *μ.T.shape), x.dtype)
     from_g, from_x = form.view(g), form.view(x)
 
     def task(part: slice) -> None:
-        s = _Sums(form, part, 1, across)
-        found = _gradient_sums(s, s.part(from_g), s.part(from_x), μ)
-        Σg[:, s.channels], Σgd[:, s.channels] = (a.T for a in found)
+        s = _Share(form, part, 1, len(μ) == 1)
+        found[:, s.channels] = _gradient_sums(s, s.part(from_g), s.part(from_x), μ)
 
-    _share(task, form.parts(form.channels), x.nbytes)
-    return Σg, Σgd
+    _run_all(task, form.parts(form.channels, x), x.nbytes)
+    return found[0].T, found[1].T
 
 
-def _gradient_sums(s: _Sums, g: np.ndarray, x: np.ndarray, μ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    A = s.of(g)
-    return A, s.of(g, x) - μ[:, s.channels].T * A
+def _gradient_sums(s: _Share, g: np.ndarray, x: np.ndarray, μ: np.ndarray) -> np.ndarray:
+    sums = s.sums(g, x)
+    sums[1] -= μ.T[s.channels] * sums[0]
+    return sums
 
 
 def gradient(
@@ -213,22 +235,28 @@ def gradient(
     """h(γ·g, x), and the sums Σ g and Σ g·(x − μ) over positions; see kernels/norms.py."""
     groups, size, across, shape = _all(form, groups)
     h = empty_like(x)
-    Σg, Σgd = (np.empty(shape, x.dtype) for _ in range(2))
+    found = np.empty((2, *shape), x.dtype)
     from_g, from_x, to = form.view(g), form.view(x), form.view(h)
     γ = None if γ is None else γ.reshape(-1, 1)
 
     def task(part: slice) -> None:
-        s = _Sums(form, part, size, across)
+        s = _Share(form, part, size, across)
         g, x, y = s.part(from_g), s.part(from_x), s.part(to)
-        A, B = _gradient_sums(s, g, x, μ)
-        Σg[:, s.channels], Σgd[:, s.channels] = A.T, B.T
-        r_, μ_ = (a[:, s.channels].T.astype(np.float64) for a in (r, μ))
-        steep = r_
-        if γ is not None:
-            A, B, steep = (a * γ[s.channels] for a in (A, B, r_))
-        slope = -(r_ * r_ * r_) * s.means(B)
-        level = -μ_ * slope - r_ * s.means(A)
-        steep, slope, level = (s.beside(a, x) for a in (steep, slope, level))
+        sums = _gradient_sums(s, g, x, μ)
+        found[:, s.channels] = sums
+        own = s.coefficients(3, x.dtype)
+        r_, μ_ = (a.T[s.channels] for a in (r, μ))
+        if γ is None:
+            own[0] = r_
+        else:
+            sums *= γ[s.channels]
+            np.multiply(r_, γ[s.channels], out=own[0])
+        r_, μ_ = (s.grouped(a)[:, 0].astype(np.float64) for a in (r_, μ_))
+        mean, slope = s.means(sums)
+        slope *= -(r_ * r_ * r_)
+        s.grouped(own[1])[...] = slope[:, None]
+        s.grouped(own[2])[...] = (-μ_ * slope - r_ * mean)[:, None]
+        steep, slope, level = s.beside(own)
         for rows in form.rows(x):
             y_, g_ = y[rows], g[rows]
             np.multiply(x[rows], slope, out=y_)
@@ -237,5 +265,5 @@ def gradient(
             np.multiply(g_, steep, out=product)
             y_ += product
 
-    _share(task, form.parts(groups), x.nbytes)
-    return h, Σg, Σgd
+    _run_all(task, form.parts(groups, x), x.nbytes)
+    return h, found[0].T, found[1].T

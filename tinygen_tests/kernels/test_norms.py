@@ -38,6 +38,7 @@ def tiny_blocks(request, monkeypatch):
     monkeypatch.setattr(blocks, "_BLOCK", 700)
     monkeypatch.setattr(blocks, "_SERIAL", 0)
     monkeypatch.setattr(norms_batch_last, "_SERIAL", 0)
+    monkeypatch.setattr(norms_batch_last, "_TASK", 2000)
     monkeypatch.setattr(norms_batch_last, "_STEP", 2000)
     before = threads.get_num_threads()
     threads.set_num_threads(request.param)

@@ -154,7 +154,7 @@ MUTANTS = [
     Mutant(
         "batch-last-norms-square-before-they-subtract",
         "tinygen/kernels/norms_batch_last.py",
-        "    if (var * _LOST < μ * μ).any():\n",
+        "    if (var * _LOST < squared).any():\n",
         "    if False:\n",
         "near-equal numbers lose their variance in one order of memory",
         "kernels/test_norms.py::test_near_equal_numbers_keep_their_variance",
@@ -162,8 +162,8 @@ MUTANTS = [
     Mutant(
         "batch-last-norms-forget-the-slope",
         "tinygen/kernels/norms_batch_last.py",
-        "        slope = -(r_ * r_ * r_) * ",
-        "        slope = -0.5 * (r_ * r_ * r_) * ",
+        "        slope *= -(r_ * r_ * r_)\n",
+        "        slope *= -0.5 * (r_ * r_ * r_)\n",
         "a wrong gradient in one order of memory",
         "kernels/test_norms.py::test_results_and_gradients_equal_the_definitions*",
     ),
