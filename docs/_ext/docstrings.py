@@ -325,7 +325,7 @@ def _block_rst(block: Block, resolve: Resolve) -> list[str]:
         lines = _trimmed([line or "" for line in block.lines if line is not None], most=len(block.lines))
         language = "python" if _code([line for line in block.lines if line.strip()]) else "none"
         kind = "formula" if lines[1:] else "formula one-line"
-        shown = (("   " + line).rstrip() for line in lines)
+        shown = (("   " + line.replace("``", "")).rstrip() for line in lines)
         return [f".. code-block:: {language}", f"   :class: {kind}", "", *shown, ""]
     if block.lines[0].startswith(">>> "):
         return [*block.lines, ""]
