@@ -23,6 +23,7 @@ from tinygen.kernels.arrays import empty_like
 from tinygen.kernels.blocks import examples_in_blocks
 from tinygen.kernels.channels import positions_last, rows, side_by_side
 from tinygen.kernels.norms_batch_last import BatchLast, batch_last
+from tinygen.kernels.reordering import copy_into
 from tinygen.kernels.threads import scratch
 
 _SMALL = 1 << 15  # bytes of an array for which the definition is as quick
@@ -93,7 +94,7 @@ def like(x: np.ndarray, a: np.ndarray) -> np.ndarray:
     if a.strides == x.strides or (rows(x) is not None and rows(a) is not None):
         return a
     copy = empty_like(x)
-    copy[...] = a
+    copy_into(copy, a)
     return copy
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from tinygen.kernels.threads import run
+from tinygen.kernels.threads import aligned, run
 
 _RUN = 32  # numbers that are written one after the other: two cache lines of float32
 _WORTH = 1 << 17  # numbers from where on two threads are quicker than one
@@ -53,3 +53,17 @@ def _slices(y: np.ndarray, x: np.ndarray) -> tuple[int | None, int]:
         return last, _RUN
     between = [d for d in outer if d not in (last, first)]
     return (between[0], 1) if between else (None, 1)
+
+
+def concatenate(arrays: list[np.ndarray], axis: int) -> np.ndarray:
+    """``numpy.concatenate``, of one dtype, in the memory order of the first array; large ones on several threads."""
+    first = arrays[0]
+    shape = [sum(a.shape[axis] for a in arrays) if d == axis else n for d, n in enumerate(first.shape)]
+    order = sorted(range(first.ndim), key=lambda d: -abs(first.strides[d]))
+    y = aligned(tuple(shape[d] for d in order), first.dtype).transpose([order.index(d) for d in range(first.ndim)])
+    start = 0
+    for a in arrays:
+        stop = start + a.shape[axis]
+        copy_into(y[(*(slice(None),) * axis, slice(start, stop))], a)
+        start = stop
+    return y

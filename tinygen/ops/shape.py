@@ -18,6 +18,7 @@ import numpy as np
 from tinygen.backend import array_module, as_dtype, device, device_of, move
 from tinygen.kernels.blocks import reshaped
 from tinygen.kernels.channels import LARGE
+from tinygen.kernels.reordering import concatenate
 from tinygen.op import op
 from tinygen.pieces import Piece
 from tinygen.promotion import result_type
@@ -309,7 +310,10 @@ def pad_zeros(input: Tensor, dim: int, before: int, after: int) -> Tensor:
 @op(sequence="tensors")
 def _cat(tensors, dim):
     """y = x₀, x₁, … one after another along ``dim``.    ∂L/∂xᵢ = the i-th piece of g."""
-    return array_module(tensors[0]).concatenate(tensors, axis=dim)
+    xp = array_module(tensors[0])
+    if xp is np and sum(t.size for t in tensors) >= LARGE:
+        return concatenate(tensors, dim)
+    return xp.concatenate(tensors, axis=dim)
 
 
 @_cat.vjp("tensors")

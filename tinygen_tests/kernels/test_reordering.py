@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinygen.kernels import reordering, threads
-from tinygen.kernels.reordering import copy_into
+from tinygen.kernels.reordering import concatenate, copy_into
 from tinygen_tests.draws import numbers
 from tinygen_tests.judge import strided
 
@@ -71,3 +71,13 @@ def test_large_copies_are_shared_and_small_ones_are_not(monkeypatch):
     for n in (64, 4096):
         copy_into(np.empty((64, n)), numbers(0, (n, 64)).T)
     assert shared == [False, True]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_concatenate_keeps_the_first_ones_order(axis, order):
+    shapes = [tuple(n if d == axis else 4 for d in range(3)) for n in (3, 0, 1, 5)]
+    arrays = [lying(numbers(i, shape), list(order) if i != 2 else [0, 1, 2]) for i, shape in enumerate(shapes)]
+    y = concatenate(arrays, axis)
+    np.testing.assert_array_equal(y, np.concatenate(arrays, axis))
+    assert sorted(range(3), key=lambda d: -y.strides[d]) == list(order)
