@@ -31,15 +31,24 @@ class formula_table(nodes.General, nodes.Element):
 
 
 class Formulas(SphinxDirective):
-    """A section with a table for each group of symbols, and what is missing as warnings."""
+    """A section with a table for each group of symbols, and what is missing as warnings.
+
+    What is inside the directive comes first, under the title that it is given.
+    """
+
+    required_arguments = 1
+    final_argument_whitespace = True
+    has_content = True
 
     def run(self) -> list[nodes.Node]:
         """Sections whose tables are filled in later."""
         out: list[nodes.Node] = [nodes.raw("", _FILTER, format="html")]
         self.env.note_reread()
+        first = self._section(self.arguments[0])
+        self.state.nested_parse(self.content, self.content_offset, first)
+        out.append(first)
         for title, symbols in groups().items():
-            section = nodes.section(ids=[nodes.make_id(title)], names=[nodes.fully_normalize_name(title)])
-            section += nodes.title("", title)
+            section = self._section(title)
             table = formula_table(group=title)
             rows = [s for symbol in symbols for s in rows_of(symbol)]
             for symbol in rows:
@@ -48,6 +57,11 @@ class Formulas(SphinxDirective):
             section += table
             out.append(section)
         return out
+
+    def _section(self, title: str) -> nodes.section:
+        section = nodes.section(ids=[nodes.make_id(title)], names=[nodes.fully_normalize_name(title)])
+        section += nodes.title("", title)
+        return section
 
     def _note(self, symbol: Symbol) -> None:
         note_path(self.env, symbol.located.path)

@@ -1,22 +1,29 @@
-// The box over the index: rows that hold every word typed stay, the others hide. Greek may be typed as names.
-const names = { alpha: "α", beta: "β", gamma: "γ", delta: "δ", epsilon: "ε", eta: "η", lambda: "λ", mu: "μ", pi: "π",
-  sigma: "σ", tau: "τ", phi: "φ", sum: "Σ", sqrt: "√" };
+// The box over the index: rows that hold every word typed stay, the others hide. Both are compared without blanks,
+// hyphens and accents, and with subscripts on the line: q(x_t|x_0) finds q(x_t | x₀). Greek may be typed as names.
+const names = { alpha: "α", beta: "β", gamma: "γ", delta: "δ", epsilon: "ε", varepsilon: "ε", eta: "η", lambda: "λ",
+  mu: "μ", pi: "π", sigma: "σ", tau: "τ", phi: "φ", sum: "σ", sqrt: "√", partial: "∂", mid: "|" };
+const greek = (text) => text.replace(/[a-z]+/g, (word) => names[word] ?? word);
+const fold = (text) => text.normalize("NFKD").replace(/log/g, "ln").replace(/[\u0300-\u036f\u200b\s_^{}\\*·–−-]/g, "");
+// Formulas are still TeX when this runs.
+const plain = (text) => text.replace(/\\tilde (\w)/g, "$1~").replace(/\\math(rm|sf|bb)/g, "")
+  .replace(/\\[a-z]+/g, (command) => greek(command.slice(1)));
 const box = document.getElementById("finder");
 if (box) {
   const rows = [...document.querySelectorAll("table.formulas tbody tr")];
-  const texts = rows.map((row) => row.textContent.toLowerCase());
+  const texts = rows.map((row) => fold(plain(row.textContent.toLowerCase())));
   const show = () => {
-    const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = box.value.toLowerCase().split(/\s+/).map((word) => [fold(word), fold(greek(word))]);
     let found = 0;
     rows.forEach((row, i) => {
-      row.hidden = !words.every((w) => texts[i].includes(w) || (names[w] && texts[i].includes(names[w].toLowerCase())));
+      row.hidden = !words.every((spellings) => spellings.some((word) => texts[i].includes(word)));
       found += !row.hidden;
     });
     document.querySelectorAll("article section section").forEach((section) => {
       section.hidden = section.querySelector("tbody tr") && !section.querySelector("tbody tr:not([hidden])");
     });
-    document.getElementById("found").textContent = words.length ? `${found} of ${rows.length}` : "";
-    history.replaceState(null, "", words.length ? "?q=" + encodeURIComponent(box.value) : location.pathname);
+    const asked = box.value.trim();
+    document.getElementById("found").textContent = asked ? `${found} of ${rows.length}` : "";
+    history.replaceState(null, "", asked ? "?q=" + encodeURIComponent(box.value) : location.pathname);
   };
   box.addEventListener("input", show);
   const wanted = new URLSearchParams(location.search).get("q");
