@@ -288,19 +288,69 @@ def binary_cross_entropy(
     return reduced(loss, reduction, "binary_cross_entropy")
 
 
+def _in_blocks(f, *arrays):
+    """y of f(y, *arrays), in the memory order of the last, for arrays of one shape and dtype once broadcast."""
+    xp, x = array_module(arrays[-1]), arrays[-1]
+    if any(a.shape != x.shape or a.dtype != x.dtype for a in arrays):
+        dtype = np.result_type(*(a.dtype for a in arrays))
+        arrays = tuple(a.astype(dtype) for a in xp.broadcast_arrays(*arrays))
+    return elementwise(f, *arrays)
+
+
 @op(broadcast=True)
 def _bce_with_logits(input, target):
     """l = max(x, 0) − x·t + ln(1 + e^(−|x|)).    ∂L/∂x = g(σ(x) − t),  ∂L/∂t = −g·x."""
     xp = array_module(input)
     if (made := compute(xp, "bce_with_logits", input, target)) is not None:
         return made
-    tail = xp.log1p(xp.exp(xp.minimum(input, -input)))
-    return xp.maximum(input, 0) - input * target + tail
+
+    def block(l, t, x):
+        xp.negative(x, out=l)
+        xp.minimum(x, l, out=l)
+        xp.exp(l, out=l)
+        xp.log1p(l, out=l)
+        linear = xp.maximum(x, 0)
+        linear -= x * t  # 0 where t = [x > 0]: first, so that the small tail keeps its digits
+        l += linear
+
+    return _in_blocks(block, target, input)
 
 
 @_bce_with_logits.vjp("input")
 def _(g, input, target):
-    return g * (sigmoid(input) - target)
+    return _bce_with_logits_slope(g, input, target)
+
+
+@op(broadcast=True)
+def _bce_with_logits_slope(g, input, target):
+    """d = g(σ(x) − t).    ∂L/∂g = G(σ(x) − t),  ∂L/∂x = G·g·σ(x)σ(−x),  ∂L/∂t = −G·g."""
+    xp = array_module(input)
+
+    def block(d, t, g, x):
+        with np.errstate(over="ignore"):
+            xp.negative(x, out=d)
+            xp.exp(d, out=d)
+        d += 1
+        xp.divide(1, d, out=d)
+        d -= t
+        d *= g
+
+    return _in_blocks(block, target, g, input)
+
+
+@_bce_with_logits_slope.vjp("g")
+def _(G, input, target):
+    return _bce_with_logits_slope(G, input, target)
+
+
+@_bce_with_logits_slope.vjp("input")
+def _(G, g, input):
+    return G * g * (sigmoid(input) * sigmoid(-input))
+
+
+@_bce_with_logits_slope.vjp("target")
+def _(G, g):
+    return -G * g
 
 
 @_bce_with_logits.vjp("target")

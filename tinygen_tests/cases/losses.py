@@ -54,4 +54,11 @@ DECLARATIONS = [
         linear="target",
         value=lambda x, t: np.log(1 + np.exp(x)) - t * x,
     ),
+    declare(
+        ops._bce_with_logits_slope,
+        *[Case(real(*np.broadcast_shapes(x, t)), real(*x), probability(*t)) for x, t in SHAPES],
+        analytic=True,
+        linear="g",
+        value=lambda g, x, t: g * (1 / (1 + np.exp(-x)) - t),
+    ),
 ]
