@@ -1,7 +1,9 @@
-"""Elementwise work in place, on many arrays, one cache-sized block after another, on several threads.
+"""Elementwise work in place, on many arrays, in pieces of one size, on several threads.
 
-An optimizer's step passes over every array a dozen times. On a block that fits into the processor's cache only the
-first pass waits for memory. No number depends on how the arrays were divided, or by whom.
+An optimizer's step passes over every array a dozen times. Large arrays are divided, so that the passes find most of
+their numbers in a cache, and small ones are joined, so that a dozen calls of NumPy move all of them. A piece is as
+large as it may be: a call that takes less than some 16 µs makes the threads wait for each other (kernels/threads.py).
+No number depends on how the arrays were divided or joined, or by whom.
 """
 
 from __future__ import annotations
@@ -13,39 +15,68 @@ from typing import Any
 import numpy as np
 
 from tinygen.backend import array_module
-from tinygen.kernels.threads import run, scratch
+from tinygen.kernels.threads import get_num_threads, run, scratch
 
-_BLOCK = 1 << 18  # bytes of each array in a block
+_BLOCK = 1 << 20  # bytes of each array in a piece, at most
+_LEAST = 1 << 18  # bytes of one that is divided further so that every thread has a piece
 _WHOLE = 1 << 15  # bytes of an array that is not worth dividing
-_SMALL = 1 << 18  # bytes, of all divided arrays together, that are not worth waking a thread for
+_JOINED = 1 << 13  # bytes of an array that takes longer to ask for than to copy
+_SMALL = 1 << 18  # bytes of all arrays together that are not worth waking a thread for
 
-# f(*arrays, d, e): writes into the arrays that are its own; d and e are work space like the first array.
+# f(*arrays, d, e): writes into the arrays that are its own, never into the second; d and e are work space like the
+# first. Jobs of one f may be joined.
 Job = tuple[Callable[..., None], list[Any]]
 
 
 def in_place(jobs: list[Job]) -> None:
-    """Do every job ``(f, arrays)``: f on its arrays, which have one shape and dtype, whole or block by block.
+    """Do every job ``(f, arrays)``: f on its arrays, which have one shape and dtype, whole, in blocks or joined.
 
     Blocks are taken in the order in which the first array lies in memory.
     """
-    tasks: list[Callable[[], None]] = []
-    size = 0
+    size = sum(arrays[0].nbytes for _, arrays in jobs)
+    most = max(min(_BLOCK, size // get_num_threads()), min(_LEAST, _BLOCK))
+    pieces: list[tuple[int, Callable[[], None]]] = []
+    small: dict[Any, list[list[Any]]] = {}
     for f, arrays in jobs:
         first = arrays[0]
+        if type(first) is np.ndarray and first.nbytes <= _JOINED:
+            small.setdefault((f, first.dtype), []).append(arrays)
+            continue
         flat = _flat(arrays) if first.nbytes > _WHOLE else None
         if flat is None:
-            empty_like = array_module(first).empty_like
-            f(*arrays, empty_like(first), empty_like(first))
+            pieces.append((first.nbytes, partial(_whole, f, arrays)))
             continue
-        size += first.nbytes
-        step = -(-first.size // -(-first.nbytes // _BLOCK))  # equal blocks, both divisions rounded up
+        step = -(-first.size // -(-first.nbytes // most))  # equal blocks, both divisions rounded up
         for i in range(0, first.size, step):
-            tasks.append(partial(_on_block, f, [a[i : i + step] for a in flat]))
-    if size <= _SMALL:
-        for task in tasks:
-            task()
-    else:
-        run(tasks)
+            block = [a[i : i + step] for a in flat]
+            pieces.append((block[0].nbytes, partial(_on_block, f, block)))
+    for (f, _), several in small.items():
+        many = max(_LEAST // _JOINED, 1)
+        for i in range(0, len(several), many):
+            some = several[i : i + many]
+            pieces.append((sum(arrays[0].nbytes for arrays in some), partial(_joined, f, some)))
+    # The largest first, and at both ends, where the threads begin.
+    tasks = [task for _, task in sorted(pieces, key=lambda piece: -piece[0])]
+    run([*tasks[::2], *tasks[1::2][::-1]], size > _SMALL)
+
+
+def _joined(f: Callable[..., None], several: list[list[np.ndarray]]) -> None:
+    """f on many small arrays as if they were one."""
+    if len(several) == 1:
+        _on_block(f, several[0])
+        return
+    whole = [np.concatenate([a.reshape(-1) for a in role]) for role in zip(*several)]
+    _on_block(f, whole)
+    for k, role in enumerate(zip(*several)):
+        start = 0
+        for a in role if k != 1 else ():
+            a[...] = whole[k][start : start + a.size].reshape(a.shape)
+            start += a.size
+
+
+def _whole(f: Callable[..., None], arrays: list[Any]) -> None:
+    empty_like = array_module(arrays[0]).empty_like
+    f(*arrays, empty_like(arrays[0]), empty_like(arrays[0]))
 
 
 def _on_block(f: Callable[..., None], arrays: list[np.ndarray]) -> None:

@@ -108,7 +108,8 @@ class EMA:
         d = self._next_decay()
         for (xp, *_), rows in together.items():
             parameters.update(xp, "average", rows, (d,))
-        in_place([(partial(_average, d), [s, w]) for s, w in others])
+        average = partial(_average, d)
+        in_place([(average, [s, w]) for s, w in others])
 
     def _next_decay(self) -> float:
         """dₙ of this update; the number of updates goes on."""

@@ -167,7 +167,8 @@ class Optimizer:
                     f"{type(self).__name__}.step: a parameter is {w.dtype} {w.shape} on {device_of(w)}, its gradient "
                     f"{g.dtype} {g.shape} on {device_of(g)}"
                 )
-        in_place([self._job(p, group) for p, group in self._at_once(ready)])
+        updates: dict[Any, Callable[..., None]] = {}
+        in_place([self._job(p, group, updates) for p, group in self._at_once(ready)])
         _note_written([p for p, _ in ready])
         return loss
 
@@ -175,10 +176,11 @@ class Optimizer:
         """A parameter's averages, made at its first step."""
         w, names = p.data, self._averages(group)
         own = self.state.setdefault(p, {})
-        if not any(name in own for name in names) and names:
-            own["step"] = 0
-        for name in names:
-            if name not in own:
+        missing = [name for name in names if name not in own]
+        if missing:
+            if len(missing) == len(names):
+                own["step"] = 0
+            for name in missing:
                 own[name] = array_module(w).zeros_like(w)
         return own
 
@@ -228,17 +230,20 @@ class Optimizer:
             own["step"] = t
         return self._numbers(group, t)
 
-    def _job(self, p: Tensor, group: Group) -> Job:
-        """A parameter's update, with the arrays that it is about."""
-        w, names = p.data, self._averages(group)
+    def _job(self, p: Tensor, group: Group, updates: dict[Any, Callable[..., None]]) -> Job:
+        """A parameter's update, and the arrays that it is about; one update for all that agree in group and step."""
         own = self._own(p, group)
         t = own["step"] = own.get("step", 0) + 1
+        names = self._averages(group)
+        update = updates.get((id(group), t))
+        if update is None:
 
-        def update(w: Any, g: Any, *rest: Any) -> None:
-            *averages, d, e = rest
-            self._update(w, g, dict(zip(names, averages)), d, e, t, group)
+            def update(w: Any, g: Any, *rest: Any) -> None:
+                *averages, d, e = rest
+                self._update(w, g, dict(zip(names, averages)), d, e, t, group)
 
-        return update, [w, p.grad.data, *(own[name] for name in names)]  # type: ignore[union-attr]
+            updates[id(group), t] = update
+        return update, [p.data, p.grad.data, *(own[name] for name in names)]  # type: ignore[union-attr]
 
     # -- saving and loading
 

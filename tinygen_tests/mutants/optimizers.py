@@ -181,6 +181,14 @@ MUTANTS = [
         "the end of a large parameter never moves",
         "optim/test_blocks.py::test_the_numbers_do_not_depend_on_the_division",
     ),
+    Mutant(
+        "averages-of-joined-parameters-stay",
+        "tinygen/optim/blocks.py",
+        "        for a in role if k != 1 else ():\n",
+        "        for a in role if k == 0 else ():\n",
+        "Adam forgets the past of small parameters",
+        "optim/test_blocks.py::test_small_arrays_are_joined_and_move_as_they_would_alone",
+    ),
     # -- schedules
     Mutant(
         "cosine-annealing-is-a-whole-wave",

@@ -13,9 +13,10 @@ pytestmark = pytest.mark.cpu_only("about NumPy memory; the GPU computes in one g
 
 @pytest.fixture
 def divided(monkeypatch):
-    """Blocks so small that small arrays are divided, and shared by threads."""
+    """Blocks so small that small arrays are divided, and shared by threads; none is joined."""
     monkeypatch.setattr(blocks, "_BLOCK", 64)
     monkeypatch.setattr(blocks, "_WHOLE", 0)
+    monkeypatch.setattr(blocks, "_JOINED", -1)
     monkeypatch.setattr(blocks, "_SMALL", 0)
 
 
@@ -61,19 +62,57 @@ def test_the_numbers_do_not_depend_on_the_division(make, monkeypatch, divided):
         threads.set_num_threads(before)
 
 
-def test_large_arrays_are_divided_and_small_ones_are_not():
-    seen = []
+def recorded(seen, n):
+    """A job that writes down what it is called with."""
 
-    def job(n):
-        return lambda w, d, e: seen.append((n, w.shape, d.shape, d.dtype, np.shares_memory(d, e))), [
-            np.zeros(n, "float32")
-        ]
+    def f(w, d, e):
+        seen.append((n, w.shape, d.shape, d.dtype, np.shares_memory(d, e)))
 
-    blocks.in_place([job(10), job(200_000), job(0)])
-    sizes = {n: [shape for m, shape, *_ in seen if m == n] for n in (10, 200_000, 0)}
+    return f, [np.zeros(n, "float32")]
+
+
+@pytest.mark.parametrize("count, blocks_expected", [(1, 2), (2, 2), (4, 4), (16, 8)])
+def test_large_arrays_are_divided_so_that_every_thread_has_a_piece(count, blocks_expected):
+    seen, before = [], threads.get_num_threads()
+    try:
+        threads.set_num_threads(count)
+        blocks.in_place([recorded(seen, 10), recorded(seen, 500_000), recorded(seen, 0)])
+    finally:
+        threads.set_num_threads(before)
+    sizes = {n: [shape for m, shape, *_ in seen if m == n] for n in (10, 500_000, 0)}
     assert sizes[10] == [(10,)] and sizes[0] == [(0,)]
-    assert len(sizes[200_000]) == 4 and sum(shape[0] for shape in sizes[200_000]) == 200_000
+    assert len(sizes[500_000]) == blocks_expected and sum(shape[0] for shape in sizes[500_000]) == 500_000
     assert all(w == d and dtype == "float32" and not shared for _, w, d, dtype, shared in seen)
+
+
+@pytest.mark.parametrize("make", [lambda ps: optim.Adam(ps, lr=0.1, amsgrad=True), lambda ps: optim.SGD(ps, lr=0.1)])
+def test_small_arrays_are_joined_and_move_as_they_would_alone(make, monkeypatch):
+    rng = np.random.default_rng(0)
+    shapes = [(3, 4), (), (5,), (0, 2), (2, 3, 4), (7, 1)]
+    kinds = ["float64"] * 4 + ["float32"] * 2
+    arrays = [np.asarray(rng.standard_normal(s), k, order="F") for s, k in zip(shapes, kinds)]
+    gradients = [[np.asarray(rng.standard_normal(s), k) for s, k in zip(shapes, kinds)] for _ in range(3)]
+
+    def steps_together():
+        ps = [nn.Parameter(a) for a in arrays]
+        optimizer = make(ps)
+        for now in gradients:
+            for p, g in zip(ps, now):
+                p.grad = tg.Tensor(g[::-1].copy()[::-1] if g.ndim else g.copy())
+            kept = [p.grad.data.copy() for p in ps]
+            optimizer.step()
+            for p, g in zip(ps, kept):
+                np.testing.assert_array_equal(p.grad.data, g)
+        return [p.data for p in ps]
+
+    calls, real = [], blocks._on_block
+    monkeypatch.setattr(blocks, "_on_block", lambda f, some: calls.append(some[0].size) or real(f, some))
+    joined = steps_together()
+    assert calls == [12 + 1 + 5 + 0, 24 + 7] * 3 or calls == [24 + 7, 12 + 1 + 5 + 0] * 3
+    monkeypatch.setattr(blocks, "_JOINED", -1)
+    for a, b in zip(joined, steps_together(), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
 
 
 def test_scalars_are_arrays(divided):
