@@ -21,8 +21,9 @@ import numpy as np
 from tinygen.kernels import norms_batch_last
 from tinygen.kernels.arrays import empty_like
 from tinygen.kernels.blocks import examples_in_blocks
+from tinygen.kernels.buffers import rows_of
 from tinygen.kernels.channels import positions_last, rows, side_by_side
-from tinygen.kernels.norms_batch_last import BatchLast, batch_last
+from tinygen.kernels.norms_batch_last import LOST, BatchLast, batch_last
 from tinygen.kernels.reordering import copy_into
 from tinygen.kernels.threads import scratch
 
@@ -59,6 +60,17 @@ class Layout(NamedTuple):
             wide = np.matmul(_ones(1, self.positions // self.wide, x.dtype), x)
             return wide[:, 0] if self.wide == 1 else wide.reshape(n, self.wide, self.channels).sum(axis=1)
         return np.matmul(x.reshape(n * self.channels, self.positions), _ones(self.positions, 1, x.dtype)).reshape(n, -1)
+
+    def products(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Σ x·y over positions of arrays that look as :meth:`view` says: → (n, C)."""
+        if not self.last:
+            return np.vecdot(x, y)
+        return self.sums(np.multiply(x, y, out=scratch("normalize", x.shape, x.dtype)))
+
+    def for_each(self, block: Callable[[slice], None], nbytes: int) -> None:
+        """Do block(part) for parts of the examples of an array of so many bytes."""
+        with rows_of(self.wide * self.channels if self.last else self.positions):
+            examples_in_blocks(block, self.examples, nbytes)
 
     def beside(self, s: np.ndarray) -> np.ndarray:
         """One number for each channel, (n, C), in a shape that broadcasts against :meth:`view`."""
@@ -129,25 +141,41 @@ def normalize(
     y = empty_like(x)
     if groups is None:
         return _normalize_across(x, γ, β, eps, form, y)
-    n, c, p = form.examples, form.channels, form.positions
+    n, c = form.examples, form.channels
     means, variances, scales = (np.empty((n, c), x.dtype) for _ in range(3))
     from_, to = form.view(x), form.view(y)
-    shift = None if β is None else form.beside(β)
 
     def block(part: slice) -> None:
         x, y = from_[part], to[part]
-        means[part] = μ = _group_means(form.sums(x), groups, p)
-        np.subtract(x, form.beside(μ), out=y)
-        squares = scratch("normalize", y.shape, y.dtype)
-        np.multiply(y, y, out=squares)
-        variances[part] = var = _group_means(form.sums(squares), groups, p)
-        scales[part] = r = 1 / np.sqrt(var + eps)
-        y *= form.beside(r if γ is None else r * γ)
-        if shift is not None:
-            y += shift
+        μ, var = _moments(x, y, groups, form)
+        r = 1 / np.sqrt(var + eps)
+        means[part], variances[part], scales[part] = μ, var, r
+        scale = scales[part] if γ is None else scales[part] * γ
+        shift = -μ * scale if β is None else β - μ * scale
+        np.multiply(x, form.beside(scale), out=y)
+        y += form.beside(shift.astype(y.dtype))
 
-    examples_in_blocks(block, n, x.nbytes)
+    form.for_each(block, x.nbytes)
     return y, means, variances, scales
+
+
+def _moments(x: np.ndarray, free: np.ndarray, groups: int, form: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """μ and σ² in float64, (n, C), with ``free`` to write x − c into: σ² = M(x − c)² − (μ − c)².
+
+    First with c = 0. Where that would lose more than a digit of σ², it is done again with c about μ.
+    """
+
+    def means(sums: np.ndarray) -> np.ndarray:
+        return _group_means(sums.astype(np.float64), groups, form.positions)
+
+    μ = means(form.sums(x))
+    var = means(form.products(x, x)) - μ * μ
+    if (var * LOST < μ * μ).any():
+        c = μ.astype(x.dtype)
+        np.subtract(x, form.beside(c), out=free)
+        δ = means(form.sums(free))
+        μ, var = c + δ, np.maximum(means(form.products(free, free)) - δ * δ, 0)
+    return μ, var
 
 
 def _normalize_across(
@@ -155,28 +183,18 @@ def _normalize_across(
 ) -> Normalized:
     """The same with one group for each channel.
 
-    With t = x − c, where c is about the mean, μ = c + Mt and σ² = M t² − (Mt)²: one pass, and nothing is lost, because
-    c is the mean of the first example, which differs from μ by no more than σ√N.
+    With t = x − c, μ = c + Mt and σ² = M t² − (Mt)², first with c = 0. Where that would lose more than a digit of σ²,
+    it is done again with c about the mean: nothing is lost then, because c is the mean of the first example, which
+    differs from μ by no more than σ√N.
     """
     from_, to = form.view(x), form.view(y)
-    first = from_[:1]
-    corner = np.ascontiguousarray(x[:1].reshape(1, form.channels, form.positions)[:, :, 0])
-    # From the first number on: the mean of equal numbers is then exactly these.
-    c = corner + form.sums(first - form.beside(corner)) / form.positions
-    centre = form.beside(c)
-
-    def sums(part: slice) -> tuple[np.ndarray, np.ndarray]:
-        t = scratch("normalize", from_[part].shape, x.dtype)
-        np.subtract(from_[part], centre, out=t)
-        Σt = form.sums(t)
-        np.multiply(t, t, out=t)
-        return Σt, form.sums(t)
-
-    Σt, Σtt = _all_sums(sums, form, x.nbytes)
     count = form.examples * form.positions
-    mean = Σt / count
-    μ = (c + mean).astype(x.dtype)
-    var = np.maximum(Σtt / count - mean * mean, 0).astype(x.dtype)
+    Σx, Σxx = _all_sums(lambda part: (form.sums(from_[part]), form.products(from_[part], from_[part])), form, x.nbytes)
+    mean = Σx / count
+    var = Σxx / count - mean * mean
+    if (var * LOST < mean * mean).any():
+        mean, var = _moments_across(x, from_, form)
+    μ, var = mean.astype(x.dtype), var.astype(x.dtype)
     r = 1 / np.sqrt(var + eps)
     scale = r if γ is None else r * γ
     shift = form.beside(-μ * scale if β is None else β - μ * scale)
@@ -186,8 +204,27 @@ def _normalize_across(
         np.multiply(from_[part], scale, out=to[part])
         to[part] += shift
 
-    examples_in_blocks(block, form.examples, x.nbytes)
+    form.for_each(block, x.nbytes)
     return y, μ, var, r
+
+
+def _moments_across(x: np.ndarray, from_: np.ndarray, form: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """μ and σ² of each channel in float64, (1, C), from x − c."""
+    first = from_[:1]
+    corner = np.ascontiguousarray(x[:1].reshape(1, form.channels, form.positions)[:, :, 0])
+    # From the first number on: the mean of equal numbers is then exactly these.
+    c = corner + form.sums(first - form.beside(corner)) / form.positions
+    centre = form.beside(c)
+
+    def sums(part: slice) -> tuple[np.ndarray, np.ndarray]:
+        t = scratch("centred", from_[part].shape, x.dtype)
+        np.subtract(from_[part], centre, out=t)
+        return form.sums(t), form.products(t, t)
+
+    Σt, Σtt = _all_sums(sums, form, x.nbytes)
+    count = form.examples * form.positions
+    mean = Σt / count
+    return c + mean, np.maximum(Σtt / count - mean * mean, 0)
 
 
 def _all_sums(sums: Callable, form: Layout, nbytes: int) -> list[np.ndarray]:
@@ -198,7 +235,7 @@ def _all_sums(sums: Callable, form: Layout, nbytes: int) -> list[np.ndarray]:
         for all_, found in zip(each, sums(part), strict=True):
             all_[part] = found
 
-    examples_in_blocks(block, form.examples, nbytes)
+    form.for_each(block, nbytes)
     return [a.sum(axis=0, keepdims=True) for a in each]
 
 
@@ -213,11 +250,10 @@ def gradient_sums(
 
     def block(part: slice) -> None:
         Σg[part] = form.sums(from_g[part])
-        product = scratch("normalize", from_g[part].shape, x.dtype)
-        np.multiply(from_g[part], from_x[part], out=product)
-        np.subtract(form.sums(product), μ[part if len(μ) > 1 else slice(1)] * Σg[part], out=Σgd[part])
+        products = form.products(from_g[part], from_x[part])
+        np.subtract(products, μ[part if len(μ) > 1 else slice(1)] * Σg[part], out=Σgd[part])
 
-    examples_in_blocks(block, form.examples, g.nbytes)
+    form.for_each(block, g.nbytes)
     return Σg, Σgd
 
 
@@ -256,15 +292,13 @@ def gradient(
         if γ is not None:
             mean, slope = mean * γ, slope * γ
         slope = -(r * r * r) * slope
-        examples_in_blocks(lambda part: write(part, mean, slope, steep, μ, r), form.examples, g.nbytes)
+        form.for_each(lambda part: write(part, mean, slope, steep, μ, r), g.nbytes)
         return h, Σg, Σgd
     Σg, Σgd = (np.empty((form.examples, form.channels), x.dtype) for _ in range(2))
 
     def block(part: slice) -> None:
-        product = scratch("normalize", to[part].shape, x.dtype)
-        np.multiply(from_g[part], from_x[part], out=product)
         A = form.sums(from_g[part])
-        B = form.sums(product) - μ[part] * A
+        B = form.products(from_g[part], from_x[part]) - μ[part] * A
         Σg[part], Σgd[part] = A, B
         if γ is not None:
             A, B = A * γ, B * γ
@@ -272,5 +306,5 @@ def gradient(
         slope = -(r[part] * r[part] * r[part]) * _group_means(B, groups, form.positions)
         write(part, mean, slope, steep[part], μ[part], r[part])
 
-    examples_in_blocks(block, form.examples, g.nbytes)
+    form.for_each(block, g.nbytes)
     return h, Σg, Σgd

@@ -28,7 +28,7 @@ _SERIAL = 1 << 22  # bytes of an array below which waking another thread costs w
 _TASK = 3 << 19  # bytes of the array that a task goes over, if there are groups enough
 _MOST = 8  # tasks of one array
 _STEP = 1 << 18  # bytes of the result that are gone over by one step of a formula before the next step
-_LOST = 10  # μ²/σ² from where on σ² is computed anew from x − μ
+LOST = 10  # μ²/σ² from where on σ² is computed anew from x − μ
 
 Normalized = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -194,7 +194,7 @@ def _moments(s: _Share, x: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np
     μ, var = s.means(s.sums(x, x))
     squared = μ * μ
     var -= squared
-    if (var * _LOST < squared).any():
+    if (var * LOST < squared).any():
         own = s.coefficients(1, x.dtype)
         s.grouped(own[0])[...] = μ[:, None]
         np.subtract(x, s.beside(own)[0], out=free)

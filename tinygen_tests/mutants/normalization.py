@@ -154,7 +154,7 @@ MUTANTS = [
     Mutant(
         "batch-last-norms-square-before-they-subtract",
         "tinygen/kernels/norms_batch_last.py",
-        "    if (var * _LOST < squared).any():\n",
+        "    if (var * LOST < squared).any():\n",
         "    if False:\n",
         "near-equal numbers lose their variance in one order of memory",
         "kernels/test_norms.py::test_near_equal_numbers_keep_their_variance",
