@@ -57,6 +57,7 @@ html_static_path = ["_static"]
 html_css_files = ["tinygen.css"]
 html_js_files = [("finder.js", {"defer": "defer", "priority": 100})]  # before MathJax, which takes the TeX away
 html_copy_source = False
+html_search_language = "en_ja"  # docs/_ext/languages.py
 html_show_sphinx = False
 templates_path = ["_templates"]
 html_sidebars = {

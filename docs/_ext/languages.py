@@ -3,17 +3,22 @@
 The switch at the head of the sidebar leads to the page's twin, or to the other language's front page where it has
 none. ``<html lang>`` follows the folder, so that browsers choose the right glyphs and hyphenation.
 
-The end of a line is a space between words. Japanese has none, so it is taken out between two of its characters.
+The end of a line is a space between words. Japanese has none, so it is taken out between two of its characters; and
+the search, one for both languages, knows it by pairs of characters instead of by words.
 """
 
 import re
 from typing import Any
 
 from docutils import nodes
+from sphinx.search.en import SearchEnglish
 from sphinx.transforms import SphinxTransform
 
 PREFIX = "ja/"
 WIDE = "[\u3000-\u30ff\u3400-\u9fff\uff00-\uff65]"  # punctuation, kana, kanji, and full-width forms
+
+
+LETTERS = "\u3005-\u3007\u3041-\u3096\u30a1-\u30ff\u3400-\u9fff"
 
 
 def twin(page: str) -> str:
@@ -73,8 +78,39 @@ class JoinLines(SphinxTransform):
             held += [formula, nodes.Text(mark)]
 
 
+class SearchBoth(SearchEnglish):
+    """English by its words. Japanese by each character and each two that stand side by side.
+
+    Sphinx' own splitter for Japanese works while the index is made and not in the browser, where 変分自己符号化器 is
+    then not found among its parts, and there is one language to a site. Pairs need no dictionary on either side.
+    """
+
+    lang = "en_ja"
+    js_splitter_code = """
+const pairs = (run) => run.length === 1 ? [run] : [...run].slice(1).map((letter, i) => run[i] + letter);
+var splitQuery = (query) => query.split(/[^\\p{Letter}\\p{Number}_]+/u)
+  .flatMap((word) => word.split(/([LETTERS]+)/u))
+  .flatMap((part) => /^[LETTERS]/u.test(part) ? pairs(part) : [part]).filter((part) => part);
+""".replace("LETTERS", LETTERS)
+
+    def split(self, input: str) -> list[str]:
+        """The words, letters and pairs of a text."""
+        found = []
+        for part in re.split(f"([{LETTERS}]+)", input):
+            if re.match(f"[{LETTERS}]", part):
+                found += [*part, *(a + b for a, b in zip(part, part[1:]))]
+            else:
+                found += super().split(part)
+        return found
+
+    def word_filter(self, word: str) -> bool:
+        """Every pair counts: the browser asks for all of them."""
+        return bool(re.match(f"[{LETTERS}]", word)) or super().word_filter(word)
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
     app.add_transform(JoinLines)
+    app.add_search_language(SearchBoth)
     app.connect("html-page-context", _add_switch, priority=900)  # after the theme's own
     return {"parallel_read_safe": True, "parallel_write_safe": True}
