@@ -23,7 +23,6 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from tinygen.kernels.products import BLOCK
 from tinygen.kernels.reordering import copy_into
@@ -122,6 +121,10 @@ def _sums(n: int, k: int, o: int) -> tuple[int, int]:
     return n, o
 
 
+def _sum_chunk(n: int, k: int, o: int) -> int:
+    return _sums(n, k, o)[0]
+
+
 @lru_cache(maxsize=1024)
 def _cut(N: int, oh: int, work: int) -> tuple[tuple[int, int, int, int], ...]:
     """(n0, n1, i0, i1) of the tasks, for ``work`` multiplications in an output row of one picture.
@@ -144,36 +147,41 @@ def _cut(N: int, oh: int, work: int) -> tuple[tuple[int, int, int, int], ...]:
     return tuple(tiles)
 
 
-def _windows(x: np.ndarray, top: int, left: int, n0: int, shape: tuple[int, ...], stride: Pair) -> np.ndarray:
-    """X_{i,v} for rows and columns of windows that begin at (top, left): (I, J, K, n), K = kernel rows × channels.
+def _windows(
+    x: np.ndarray, top: int, left: int, n0: int, shape: tuple[int, ...], stride: Pair, chunk: Callable[[int], int]
+) -> np.ndarray:
+    """X_{i,v} for rows and columns of windows that begin at (top, left), K = kernel rows × channels, cut into chunks.
 
-    With stride 1 and all pictures, the J columns are one run and come as (I, 1, K, J·n).
+    Shapes: (I, J, n/c, K, c) with c = chunk(n); with stride 1 and all pictures, the J columns are one run of J·n.
     """
     _, C, W, N = x.shape
     I, J, K, n = shape
     item = x.itemsize
     row = C * W * N * item
-    offset = top * row + (left * N + n0) * item
     if stride[1] == 1 and n == N:
-        return np.ndarray((I, 1, K, J * N), x.dtype, x, offset, (stride[0] * row, 0, W * N * item, item))
-    strides = (stride[0] * row, stride[1] * N * item, W * N * item, item)
-    return np.ndarray((I, J, K, n), x.dtype, x, offset, strides)
+        J, n = 1, J * n
+    c = chunk(n)
+    # One call instead of four: two threads cannot share the time that Python takes.
+    strides = (stride[0] * row, stride[1] * N * item, c * item, W * N * item, item)
+    return np.ndarray((I, J, n // c, K, c), x.dtype, x, top * row + (left * N + n0) * item, strides)
 
 
 def _multiply(w: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """out (I, O, J, n) = W (O, K) X (I, J, K, n), or X (I, 1, K, J·n)."""
-    I, J, K, n = x.shape
-    O = len(w)
-    c = _chunk(n, K, O)
-    left = x.reshape(I, J, K, n // c, c).swapaxes(2, 3)
-    result = out.reshape(I, O, J, n // c, c).transpose(0, 2, 3, 1, 4)
-    np.matmul(w, left, out=result)
+    """out = W X: (O, K), (I, J, n/c, K, c) → (I, O, J, n), in which J and n may be other factors of J·n."""
+    I, J, parts, _, c = x.shape
+    np.matmul(w, x, out=out.reshape(I, len(w), J, parts, c).transpose(0, 2, 3, 1, 4))
 
 
 def _gathered(
-    x: np.ndarray, tile: tuple[int, int, int, int], kernel: Pair, stride: Pair, padding: Pair, ow: int
+    x: np.ndarray,
+    tile: tuple[int, int, int, int],
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    ow: int,
+    chunk: Callable[[int], int],
 ) -> np.ndarray:
-    """The windows of a tile, copied: (I, kw·kh·C, ow·n) in scratch memory.
+    """The windows of a tile, copied: (I, 1, ow·n/c, kw·kh·C, c) in scratch memory, with c = chunk(ow·n).
 
     The tile's part of the picture is put into zeros first, so that all its windows are one view and one copy.
     """
@@ -185,17 +193,19 @@ def _gathered(
     a, b = max(top, 0), min(top + high, H)
     c, d = max(left, 0), min(left + wide, W)
     if (a, b, c, d) == (top, top + high, left, left + wide):
-        near = x[a:b, :, c:d, n0:n1]
+        near, offset = x, x.strides[0] * a + x.strides[2] * c + x.strides[3] * n0
     else:
-        near = scratch("padded", (high, C, wide, n), x.dtype)
+        near, offset = scratch("padded", (high, C, wide, n), x.dtype), 0
         near[...] = 0
         if a < b and c < d:
             near[a - top : b - top, :, c - left : d - left] = x[a:b, :, c:d, n0:n1]
     u, k, v, m = near.strides
-    windows = as_strided(near, (i1 - i0, kw, kh, C, ow, n), (sh * u, v, u, k, sw * v, m), writeable=False)
+    # not as_strided: it takes ten times as long
+    windows = np.ndarray((i1 - i0, kw, kh, C, ow, n), x.dtype, near, offset, (sh * u, v, u, k, sw * v, m))
     copied = scratch("windows", windows.shape, x.dtype)
     np.copyto(copied, windows)
-    return copied.reshape(i1 - i0, kw * kh * C, -1)
+    c = chunk(ow * n)
+    return copied.reshape(i1 - i0, 1, kw * kh * C, ow * n // c, c).swapaxes(2, 3)
 
 
 # ------------------------------------------------------------------------- convolution and its transpose
@@ -233,11 +243,12 @@ def _correlate_gathered(
 ) -> None:
     n0, n1, i0, i1 = tile
     O, ow = y.shape[1:3]
+    chunk = partial(_chunk, k=w.shape[1], o=O)
     for i, j in _steps(i0, i1, (O + w.shape[1]) * ow * (n1 - n0) * x.itemsize):
-        windows = _gathered(x, (n0, n1, i, j), kernel, stride, padding, ow)
+        windows = _gathered(x, (n0, n1, i, j), kernel, stride, padding, ow, chunk)
         target = y[i:j, :, :, n0:n1]
         total = scratch("sum", target.shape, x.dtype)
-        _multiply(w, windows[:, None], total)
+        _multiply(w, windows, total)
         if b is None:
             target[...] = total
         else:
@@ -267,6 +278,7 @@ def _correlate(
     ow = y.shape[2]
     columns = _reached(ow, W, kw, sw, pw)
     for start, stop, first, last in _spans(i0, i1, H, K // C, sh, ph):
+        chunk = partial(_chunk, k=(last - first) * C, o=O)
         for i, j in _steps(start, stop, O * ow * (n1 - n0) * x.itemsize):
             target = y[i:j, :, :, n0:n1]
             direct = target.strides[2:] == ((n1 - n0) * x.itemsize, x.itemsize)
@@ -277,7 +289,7 @@ def _correlate(
                     total[...] = 0
                 out = total if k == 0 and whole else scratch("product", (j - i, O, right - left, n1 - n0), x.dtype)
                 shape = (j - i, right - left, (last - first) * C, n1 - n0)
-                windows = _windows(x, sh * i + first - ph, sw * left + v - pw, n0, shape, stride)
+                windows = _windows(x, sh * i + first - ph, sw * left + v - pw, n0, shape, stride, chunk)
                 _multiply(taps[v, :, first * C : last * C], windows, out)
                 if out is not total:
                     part = total[:, :, left:right]
@@ -327,7 +339,8 @@ def _scatter(
     total[...] = b
     if top < bottom:
         product = scratch("product", (bottom - top, kh * kw * O, W, n1 - n0), x.dtype)
-        _multiply(w, _windows(x, top, 0, n0, (bottom - top, W, C, n1 - n0), (1, 1)), product)
+        chunk = partial(_chunk, k=C, o=len(w))
+        _multiply(w, _windows(x, top, 0, n0, (bottom - top, W, C, n1 - n0), (1, 1), chunk), product)
         planes = product.reshape(bottom - top, kh, kw, O, W, n1 - n0)
         for u in range(kh):
             shift = first[0] + step * u
@@ -374,15 +387,13 @@ def _turned(y: np.ndarray) -> np.ndarray:
 
 
 def _add_products(x: np.ndarray, y: np.ndarray, total: np.ndarray) -> None:
-    """total (K, O) += Σ X Y for X (I, J, K, n), Y (I, J, n, O)."""
-    I, J, K, n = x.shape
-    O = y.shape[3]
-    c, o = _sums(n, K, O)
-    parts = scratch("parts", (I, J, n // c, K, O), x.dtype)
-    left = x.reshape(I, J, K, n // c, c).swapaxes(2, 3)[:, :, :, None]
-    right = y.reshape(I, J, n // c, c, O // o, o).swapaxes(3, 4)
-    np.matmul(left, right, out=parts.reshape(I, J, n // c, K, O // o, o).swapaxes(3, 4))
-    np.add(total, np.add.reduce(parts.reshape(-1, K * O), 0).reshape(K, O), out=total)
+    """total (K, O) += Σ X Y for X (I, J, n/c, K, c) and Y (I, ·, ·, O), whose middle axes hold J·n numbers."""
+    I, J, pieces, K, c = x.shape
+    O = y.shape[-1]
+    o = _sums(pieces * c, K, O)[1]
+    parts = scratch("parts", (I, J, pieces, K, O // o, o), x.dtype)
+    np.matmul(x[:, :, :, None], y.reshape(I, J, pieces, c, O // o, o).swapaxes(3, 4), out=parts.swapaxes(3, 4))
+    total += np.add.reduce(parts.reshape(-1, K * O), 0).reshape(K, O)
 
 
 def _lane(
@@ -397,13 +408,13 @@ def _lane(
         for start, stop, first, last in _spans(i0, i1, H, kh, sh, ph):
             if first == last:
                 continue
+            chunk = partial(_sum_chunk, k=(last - first) * C, o=O)
             for i, j in _steps(start, stop, O * ow * n * x.itemsize):
                 turned = _turned(y[i:j, :, :, n0:n1])
                 for v, left, right in columns:
                     shape = (j - i, right - left, (last - first) * C, n)
-                    windows = _windows(x, sh * i + first - ph, sw * left + v - pw, n0, shape, stride)
-                    part = turned[:, left:right].reshape(j - i, windows.shape[1], -1, O)
-                    _add_products(windows, part, total[v, first * C : last * C])
+                    windows = _windows(x, sh * i + first - ph, sw * left + v - pw, n0, shape, stride, chunk)
+                    _add_products(windows, turned[:, left:right], total[v, first * C : last * C])
 
 
 def _lane_gathered(
@@ -411,11 +422,11 @@ def _lane_gathered(
 ) -> None:
     O, ow = y.shape[1:3]
     K = kernel[0] * kernel[1] * x.shape[1]
+    chunk = partial(_sum_chunk, k=K, o=O)
     for n0, n1, i0, i1 in tiles:
         for i, j in _steps(i0, i1, (O + K) * ow * (n1 - n0) * x.itemsize):
-            windows = _gathered(x, (n0, n1, i, j), kernel, stride, padding, ow)
-            turned = _turned(y[i:j, :, :, n0:n1]).reshape(j - i, 1, -1, O)
-            _add_products(windows[:, None], turned, total.reshape(K, O))
+            windows = _gathered(x, (n0, n1, i, j), kernel, stride, padding, ow, chunk)
+            _add_products(windows, _turned(y[i:j, :, :, n0:n1]), total.reshape(K, O))
 
 
 # ------------------------------------------------------------------------- the three products of a convolution

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 LINE = 64  # bytes in a cache line
+_SHAPES = 256  # of one piece of scratch memory that are remembered
 _LONGEST = 256  # threads; a larger number is taken for a mistake
 
 
@@ -173,12 +174,17 @@ def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     Memory that was just used is in the cache still, and costs no page fault. It is kept, so ask for no more than a
     few megabytes.
     """
+    store: dict[str, tuple[np.ndarray, dict[tuple, np.ndarray]]] = _local.__dict__
+    room = store.get(name)
+    key = (shape, dtype.char)
+    if room is not None and (found := room[1].get(key)) is not None:
+        return found
     size = math.prod(shape) * dtype.itemsize
-    store: dict[str, np.ndarray] = _local.__dict__
-    buffer = store.get(name)
-    if buffer is None or buffer.nbytes < size:
-        buffer = store[name] = aligned((size,), np.dtype(np.uint8))
-    return np.ndarray(shape, dtype, buffer)
+    if room is None or room[0].nbytes < size or len(room[1]) >= _SHAPES:
+        enough = room[0] if room is not None and room[0].nbytes >= size else aligned((size,), np.dtype(np.uint8))
+        room = store[name] = (enough, {})
+    found = room[1][key] = np.ndarray(shape, dtype, room[0])
+    return found
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -143,7 +143,18 @@ def test_scratch_is_reused_aligned_and_each_threads_own():
     thread.join()
     assert not np.shares_memory(elsewhere[0], scratch("test", (3, 5), np.dtype("float32")))
     assert aligned((7, 3), np.dtype("int64")).ctypes.data % 64 == 0
-    assert threads._local.test.nbytes >= 16000
+    assert threads._local.test[0].nbytes >= 16000
+
+
+def test_scratch_remembers_a_few_shapes(monkeypatch):
+    monkeypatch.setattr(threads, "_SHAPES", 5)
+    first = scratch("shapes", (40,), np.dtype("float32"))
+    assert scratch("shapes", (40,), np.dtype("float32")) is first
+    for n in range(1, 20):
+        assert np.shares_memory(scratch("shapes", (n,), np.dtype("float32")), first)
+        assert len(threads._local.shapes[1]) <= 5
+    assert scratch("shapes", (40,), np.dtype("int32")).dtype == "int32"
+    assert scratch("shapes", (40,), np.dtype("float32")).dtype == "float32"
 
 
 def test_little_work_is_done_by_the_caller_alone():

@@ -154,8 +154,8 @@ MUTANTS = [
     Mutant(
         "batch-last-pictures-overlap",
         "tinygen/kernels/batch_last.py",
-        "    offset = top * row + (left * N + n0) * item\n",
-        "    offset = top * row + left * N * item\n",
+        "x, top * row + (left * N + n0) * item, strides)",
+        "x, top * row + left * N * item, strides)",
         "of many pictures, every task reads the first ones",
         "kernels/test_batch_last.py::test_the_three_products_are_those_of_the_definition",
     ),
