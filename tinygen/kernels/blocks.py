@@ -18,6 +18,7 @@ import numpy as np
 
 from tinygen.backend import array_module
 from tinygen.kernels.arrays import empty_like
+from tinygen.kernels.buffers import rows_of
 from tinygen.kernels.gpu.pointwise import compute
 from tinygen.kernels.reordering import copy_into
 from tinygen.kernels.threads import run
@@ -122,7 +123,8 @@ def along_first_into(y: Any, f: Callable, *arrays: Any) -> Any:
     def work(part: slice) -> None:
         f(y[part], *(a[part] if len(a) == n else a for a in arrays))
 
-    share([lambda i=i: work(slice(i, i + step)) for i in range(0, n, step)], y)  # type: ignore[misc]
+    with rows_of(y.shape[-1]):
+        share([lambda i=i: work(slice(i, i + step)) for i in range(0, n, step)], y)  # type: ignore[misc]
     return y
 
 

@@ -8,6 +8,7 @@ Sapphire Rapids Xeon, 2026-11-21), for rows of 196, 784, 3136 and 12544 numbers:
     8192    0.39   0.31   0.29   0.11
     4096    0.26   0.26   0.11   0.11
      512    0.42   0.12   0.11   0.11
+     128    0.25   0.12   0.11   0.11
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from contextlib import contextmanager
 
 import numpy as np
 
-_LONG = 512  # numbers of a row from where on a buffer that long is best
-_SHORT = 4096  # the buffer for shorter rows
+
+def _suits(n: int) -> int:
+    """The length of the buffer: no longer than a row, unless rows are so short that several go through it together."""
+    return 512 if n >= 512 else 128 if n >= 128 else 4096
 
 
 @contextmanager
 def rows_of(n: int) -> Iterator[None]:
     """A buffer that suits rows of n numbers, in this thread and in those that share its work (kernels/threads.py)."""
-    before = np.setbufsize(_LONG if n >= _LONG else _SHORT)
+    before = np.setbufsize(_suits(n))
     try:
         yield
     finally:

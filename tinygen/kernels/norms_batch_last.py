@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygen.kernels.arrays import empty_like
+from tinygen.kernels.buffers import rows_of
 from tinygen.kernels.threads import run, scratch
 
 _SERIAL = 1 << 22  # bytes of an array below which waking another thread costs what it saves
@@ -184,7 +185,8 @@ def normalize(
             np.multiply(x[h], scale, out=y[h])
             y[h] += shift
 
-    _run_all(task, form.parts(groups, x), x.nbytes)
+    with rows_of(form.run * size):
+        _run_all(task, form.parts(groups, x), x.nbytes)
     μ, var, r = found
     return y, μ.T, var.T, r.T
 
@@ -265,5 +267,6 @@ def gradient(
             np.multiply(g_, steep, out=product)
             y_ += product
 
-    _run_all(task, form.parts(groups, x), x.nbytes)
+    with rows_of(form.run * size):
+        _run_all(task, form.parts(groups, x), x.nbytes)
     return h, found[0].T, found[1].T

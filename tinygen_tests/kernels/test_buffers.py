@@ -7,7 +7,7 @@ from tinygen.kernels import threads
 from tinygen.kernels.buffers import rows_of
 
 
-@pytest.mark.parametrize(("rows", "size"), [(49, 4096), (511, 4096), (512, 512), (784, 512), (100_000, 512)])
+@pytest.mark.parametrize(("rows", "size"), [(49, 4096), (128, 128), (511, 128), (512, 512), (784, 512), (100_000, 512)])
 def test_size_within_and_after(rows, size):
     before = np.getbufsize()
     with pytest.raises(KeyError), rows_of(rows):
