@@ -7,6 +7,7 @@ import house_style
 import pytest
 import symbols
 from docstrings import formula, parse, to_numpydoc
+from located import ROOT
 
 POOL = """The mean of each window: y[i] = (1/c) Σ over k of x[i·s + k], 0 in the padding.    ∂L/∂x = Σ g/c.
 
@@ -124,6 +125,16 @@ def test_code_begins_at_the_margin():
         "       return 1",
         "",
     ]
+
+
+def test_numpydoc_names_a_parameter_that_is_not_there():
+    scrape = pytest.importorskip("numpydoc.docscrape_sphinx", reason="comes with the docs extra")
+    validate = pytest.importorskip("numpydoc.validate").validate
+    for name, codes in (("stride", set()), ("strides", {"PR02"})):
+        text = "\n".join(to_numpydoc(f"A.\n\nArgs:\n    {name}: s.", signature=inspect.signature(pool)))
+        found = validate(scrape.get_doc_object(pool, "function", text, config={}))["errors"]
+        assert {code for code, _ in found} & {"PR02", "PR07"} == codes
+    assert '"PR02"' in (ROOT / "docs" / "conf.py").read_text("utf-8")
 
 
 def test_a_formula_that_looks_like_a_call_is_no_signature():
