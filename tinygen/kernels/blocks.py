@@ -21,7 +21,7 @@ from tinygen.kernels.arrays import empty_like
 from tinygen.kernels.buffers import rows_of
 from tinygen.kernels.gpu.pointwise import compute
 from tinygen.kernels.reordering import copy_into
-from tinygen.kernels.threads import run
+from tinygen.kernels.threads import LINE, run
 
 # On two threads a step of 60 µs scales and one of 15 µs does not: each hands Python's lock over (see threads.py).
 _BLOCK = 1 << 19  # bytes of each array in a block: the few that a step touches fit into a second-level cache
@@ -38,10 +38,24 @@ def share(tasks: list[Callable[[], Any]], large: np.ndarray) -> None:
         run(tasks)
 
 
+def _parts(n: int, nbytes: int, whole: int = 1) -> list[slice]:
+    """A range 0 … n of so many bytes, in parts of a block or less, as equal as can be.
+
+    The number of parts is even unless it is one, so that two threads get as many.
+
+    Args:
+        whole: what the parts begin at a multiple of.
+    """
+    units = -(-n // whole)
+    pieces = -(-units // max(1, _BLOCK * n // max(nbytes * whole, 1)))
+    pieces = min(pieces + pieces % 2, units) if pieces > 1 else pieces
+    ends = [units * k // pieces * whole for k in range(pieces)] + [n]
+    return [slice(start, stop) for start, stop in zip(ends, ends[1:])]
+
+
 def examples_in_blocks(f: Callable[[slice], None], n: int, nbytes: int) -> None:
     """Call f(part) for parts of the range 0 … n, of blocks of an array of n examples and so many bytes."""
-    step = max(1, _BLOCK * n // max(nbytes, 1))
-    tasks: list[Callable[[], Any]] = [partial(f, slice(i, min(i + step, n))) for i in range(0, n, step)]
+    tasks: list[Callable[[], Any]] = [partial(f, part) for part in _parts(n, nbytes)]
     if nbytes < _SERIAL:
         for task in tasks:
             task()
@@ -81,8 +95,8 @@ def elementwise(f: Callable, *arrays: Any, gpu: str = "", numbers: tuple[float, 
     arrays = tuple(a if a.strides == strides else _copied(a, y) for a in arrays)
     order = sorted(range(x.ndim), key=lambda d: -strides[d])
     flat = [a.transpose(order).reshape(-1) for a in (y, *arrays)]
-    step = _BLOCK // x.itemsize
-    share([lambda i=i: f(*(a[i : i + step] for a in flat)) for i in range(0, x.size, step)], x)  # type: ignore[misc]
+    parts = _parts(x.size, x.nbytes, LINE // x.itemsize)
+    share([lambda part=part: f(*(a[part] for a in flat)) for part in parts], x)  # type: ignore[misc]
     return y
 
 
