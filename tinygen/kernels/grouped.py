@@ -9,11 +9,13 @@ kh rows of L = B + kw − 1 places each, and they all are one product,
 n the pictures, innermost in memory as in kernels/batch_last.py. M is a band of kw diagonals; with a stride s it is
 w[…, l − s·j]. Of its entries kw in L are not 0, so B is small: eight places or so waste two products of three, at
 which BLAS still is ten times as fast as NumPy's passes. What M multiplies lies in one piece once the rows of a few
-groups have been copied to (group, row, c, l, n): every output row reads kh rows of that, one following the other.
+groups have been copied to (group, row, c, l, n): every output row reads kh rows of that, one following the other. Rows
+beside the picture are zeros there; of M's columns those beside it are left out.
 
 The transposed convolution is the same with other diagonals, w[…, j + p − s·l], and a matrix for each remainder of the
 output row modulo s. The weight gradient is Y Xᵀ, summed over the rows; its diagonals are summed to the taps. Where a
-group has one channel in and the horizontal stride is 1, dot products of long runs are quicker: nothing is copied.
+group has one channel in and the horizontal stride is 1, a dot product for each tap and row is quicker: what a tap sees
+of a row, from all places and pictures, is one run.
 
 Sums are done in an order that depends on the shapes alone.
 
@@ -22,7 +24,7 @@ Source: a convolution as a product with a Toeplitz matrix, Gray (2006), *Toeplit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -34,7 +36,7 @@ from tinygen.kernels.windows import Pair, Window, phases
 
 _WIDEST = 16  # channels of a group from where on each is a convolution of its own
 _HEIGHT = 8  # about so many rows of M: fewer zeros, but more and smaller products
-_STEP = 1 << 20  # bytes that are copied at a time: they stay in the second-level cache until they are multiplied
+_STEP = 1 << 21  # bytes that are copied at a time: as large as a second-level cache, for fewer and longer calls
 _MOST = 192  # pictures in a step
 _SERIAL = 1 << 20  # multiplications, those with zeros included, below which one thread is as fast as two
 
@@ -62,6 +64,13 @@ class Band(NamedTuple):
     first: int
     step: int
     diagonals: tuple[tuple[np.ndarray, ...], ...]
+
+    def runs(self, out: int, size: int) -> Iterator[tuple[int, int, int, int]]:
+        """For each run of a row of ``out`` places: its first, the first that it sees, and those inside, l0 … l1."""
+        for b, j in enumerate(range(0, out, self.places)):
+            left = self.first + b * self.step
+            l0 = min(max(left, 0), size)
+            yield j, left, l0, max(min(left + self.reach, size), l0)
 
 
 @lru_cache(maxsize=512)
@@ -122,59 +131,80 @@ def _cuts(n: int, pieces: int) -> list[Pair]:
     return list(zip(ends, ends[1:]))
 
 
-def _gathered(x: np.ndarray, step: Step, rows: Rows, band: Band, b: int) -> np.ndarray:
-    """What the b-th run of the step's output rows sees, copied: (I, groups, taps·c·L, n), rows overlapping.
+class Copied(NamedTuple):
+    """Rows of the input, group after group, in memory of our own: where the first window begins, and the steps."""
 
-    x (H, groups, c, W, N).
+    memory: np.ndarray
+    start: int
+    group: int
+    row: int
+
+
+def _copied(x: np.ndarray, step: Step, rows: Rows, left: int, reach: int, pad: int) -> Copied:
+    """What the step's output rows see of the places left … left + reach − 1, of which all but ``pad`` lie inside.
+
+    The zeros around the picture stand between the rows and between the groups, each once for both neighbours, so that
+    one call writes them: x (H, groups, c, W, N) → (…, c, pad + places inside, n).
     """
     n0, n1, g0, g1, i0, i1 = step
     H, _, c, W, _ = x.shape
-    top, left = rows.stride * i0 - rows.padding, band.first + b * band.step
-    high, wide, n = rows.stride * (i1 - i0 - 1) + rows.taps, band.reach, n1 - n0
-    copied = scratch("rows", (g1 - g0, high, c, wide, n), x.dtype)
-    h0, h1 = min(max(top, 0), H), max(min(top + high, H), 0)
-    l0, l1 = min(max(left, 0), W), max(min(left + wide, W), 0)
-    if h0 >= h1 or l0 >= l1:
-        copied[...] = 0
-    else:
-        inner = copied[:, h0 - top : h1 - top]
-        copied[:, : h0 - top] = 0
-        copied[:, h1 - top :] = 0
-        inner[:, :, :, : l0 - left] = 0
-        inner[:, :, :, l1 - left :] = 0
-        inner[:, :, :, l0 - left : l1 - left] = x[h0:h1, g0:g1, :, l0:l1, n0:n1].swapaxes(0, 1)
-    group, row = copied.strides[:2]
-    shape = (i1 - i0, g1 - g0, rows.taps * c * wide, n)
-    return np.ndarray(shape, x.dtype, copied, 0, (rows.stride * row, group, n * x.itemsize, x.itemsize))
+    top, high = rows.stride * i0 - rows.padding, rows.stride * (i1 - i0 - 1) + rows.taps
+    h0 = min(max(top, 0), H)
+    h1 = max(min(top + high, H), h0)
+    above = min(max(-top, 0), high)
+    gap = max(above, high - above - (h1 - h0))
+    l0, l1 = max(left, 0), min(left + reach, W)
+    wide, n, groups = pad + l1 - l0, n1 - n0, g1 - g0
+    all_rows = gap + groups * (h1 - h0 + gap)
+    memory = scratch("rows", (all_rows * c * wide + pad, n), x.dtype)
+    lines = memory[: all_rows * c * wide].reshape(all_rows, c, wide, n)
+    if pad:
+        lines[:, :, :pad] = 0
+        memory[all_rows * c * wide :] = 0
+    lines[all_rows - gap :] = 0
+    parts = lines[: all_rows - gap].reshape(groups, -1, c, wide, n)
+    parts[:, :gap] = 0
+    parts[:, gap:, :, pad:] = x[h0:h1, g0:g1, :, l0:l1, n0:n1].swapaxes(0, 1)
+    row, group = lines.strides[0], parts.strides[0]
+    return Copied(memory, (gap - above) * row + (pad - max(-left, 0)) * n * x.itemsize, group, row)
 
 
 def correlate(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, rows: Rows, band: Band) -> list[Task]:
     """The tasks of y = Σ w x + b: x (H, groups, c, W, N), w (groups, o, c, kh, kw), y (Ho, groups, o, Wo, N)."""
     groups, o, c, kh, _ = w.shape
     matrix = np.zeros((groups, o, band.places, kh, c, band.reach), x.dtype)
-    for v, (j, l) in enumerate(band.diagonals):
-        matrix[:, :, j, :, :, l] = w[..., v].transpose(0, 1, 3, 2)
-    matrix = matrix.reshape(groups, o, band.places, -1)
+    for v, (places, seen) in enumerate(band.diagonals):
+        matrix[:, :, places, :, :, seen] = w[..., v].transpose(0, 1, 3, 2)
+    runs: list[tuple[int, int, int, np.ndarray]] = []
+    for j, left, l0, l1 in band.runs(y.shape[3], x.shape[3]):
+        part = matrix[:, :, : y.shape[3] - j, ..., l0 - left : l1 - left]
+        runs.append((j, l0, l1, part.reshape(groups, o, part.shape[2], -1)))
     bias = None if b is None else b.reshape(groups, o, 1, 1)
     steps = _steps(x.shape[4], groups, len(y), rows, c * band.reach * x.itemsize)
-    return [partial(_correlate, x, matrix, bias, y, rows, band, step) for step in steps]
+    return [partial(_correlate, x, runs, bias, y, rows, step) for step in steps]
+
+
+def _windows(x: np.ndarray, step: Step, rows: Rows, l0: int, l1: int) -> np.ndarray:
+    """What the step's output rows see of the places l0 … l1 − 1: (I, groups, taps·c·(l1 − l0), n), rows overlapping."""
+    memory, start, group, row = _copied(x, step, rows, l0, l1 - l0, 0)
+    n = step.n1 - step.n0
+    shape = (step.i1 - step.i0, step.g1 - step.g0, rows.taps * x.shape[2] * (l1 - l0), n)
+    return np.ndarray(shape, x.dtype, memory, start, (rows.stride * row, group, n * x.itemsize, x.itemsize))
 
 
 def _correlate(
     x: np.ndarray,
-    matrix: np.ndarray,
+    runs: list[tuple[int, int, int, np.ndarray]],
     bias: np.ndarray | None,
     y: np.ndarray,
     rows: Rows,
-    band: Band,
     step: Step,
 ) -> None:
     n0, n1, g0, g1, i0, i1 = step
     target = y[i0:i1, g0:g1, :, :, n0:n1]
-    for b, j in enumerate(range(0, y.shape[3], band.places)):
-        windows = _gathered(x, step, rows, band, b)
-        part = target[:, :, :, j : j + band.places]
-        np.matmul(matrix[g0:g1, :, : part.shape[3]], windows[:, :, None], out=part)
+    for j, l0, l1, matrix in runs:
+        windows = _windows(x, step, rows, l0, l1)[:, :, None]
+        np.matmul(matrix[g0:g1], windows, out=target[:, :, :, j : j + matrix.shape[2]])
     if bias is not None:  # spread over a row first: NumPy is slow where each run has a number of its own
         row = scratch("bias", target.shape[1:], x.dtype)
         row[...] = bias[g0:g1]
@@ -196,8 +226,8 @@ def accumulate(x: np.ndarray, y: np.ndarray, rows: Rows, band: Band) -> np.ndarr
     total = _total(partial(_products, x, y, rows, band), steps, (groups, o, band.places, rows.taps * c * band.reach), y)
     total = total.reshape(groups, o, band.places, rows.taps, c, band.reach)
     w = np.empty((groups, o, rows.taps, c, len(band.diagonals)), x.dtype)
-    for v, (j, l) in enumerate(band.diagonals):
-        w[..., v] = total[:, :, j, :, :, l].sum(0)
+    for v, (places, seen) in enumerate(band.diagonals):
+        w[..., v] = total[:, :, places, :, :, seen].sum(0)
     return w.swapaxes(2, 3)
 
 
@@ -218,54 +248,44 @@ def _total(work: Callable[[Step], np.ndarray], steps: tuple[Step, ...], shape: t
 def _products(x: np.ndarray, y: np.ndarray, rows: Rows, band: Band, step: Step) -> np.ndarray:
     """Σ Y Xᵀ over the runs of a step's rows: (groups, o, B, taps·c·L)."""
     n0, n1, g0, g1, i0, i1 = step
-    o, ow = y.shape[2:4]
-    B = band.places
-    total = np.zeros((g1 - g0, o, B, rows.taps * x.shape[2] * band.reach), x.dtype)
-    for b, j in enumerate(range(0, ow, B)):
-        windows = _gathered(x, step, rows, band, b)[:, :, None]
-        part = y[i0:i1, g0:g1, :, j : j + B, n0:n1]
+    o, c = y.shape[2], x.shape[2]
+    total = np.zeros((g1 - g0, o, band.places, rows.taps, c, band.reach), x.dtype)
+    for j, left, l0, l1 in band.runs(y.shape[3], x.shape[3]):
+        windows = _windows(x, step, rows, l0, l1)[:, :, None]
+        part = y[i0:i1, g0:g1, :, j : j + band.places, n0:n1]
         product = scratch("product", (i1 - i0, g1 - g0, o, part.shape[3], windows.shape[3]), x.dtype)
         np.matmul(part, windows.swapaxes(3, 4), out=product)
-        total[:, :, : part.shape[3]] += np.add.reduce(product, 0)
-    return total
+        found = np.add.reduce(product, 0).reshape(*product.shape[1:4], rows.taps, c, l1 - l0)
+        total[:, :, : part.shape[3], ..., l0 - left : l1 - left] += found
+    return total.reshape(*total.shape[:3], -1)
 
 
 def dots(x: np.ndarray, y: np.ndarray, rows: Rows, taps: int, padding: int) -> np.ndarray:
     """The same for one channel in a group and a horizontal stride of 1: a dot product for each tap and output row.
 
-    What a tap sees of a row, from all places and pictures, is one run, so no zero is multiplied and nothing copied.
+    What a tap sees of a row, from all places and pictures, is one run: no inserted zero is multiplied.
     """
-    (H, groups, _, W, N), (oh, _, o, ow, _) = x.shape, y.shape
-    steps = _steps(1, groups, oh, rows, W * N * x.itemsize)  # all pictures: a run is not to be cut
-    across: list[tuple[int, ...]] = [
-        (v, l * N, r * N, (l + v - padding) * N, (r + v - padding) * N) for v, l, r in _reached(ow, W, taps, 1, padding)
-    ]
-    runs = x.reshape(H, groups, 1, -1), y.reshape(oh, groups, o, -1)
-    w = _total(partial(_dots, *runs, rows, across, taps), steps, (groups, o, rows.taps, taps), y)
+    (_, groups, _, _, N), (oh, _, o, ow, _) = x.shape, y.shape
+    row = (ow + taps - 1) * N * x.itemsize
+    steps = _steps(1, groups, oh, rows, row)  # all pictures: a run is not to be cut
+    w = _total(partial(_dots, x, y, rows, taps, padding), steps, (groups, o, rows.taps, taps), y)
     return w[:, :, None]
 
 
-def _reached(out: int, size: int, taps: int, stride: int, padding: int) -> list[tuple[int, int, int]]:
-    """(tap, start, stop) for each tap that is inside for some output places of one axis, and these places."""
-    found = []
-    for v in range(taps):
-        start, stop = max(-((v - padding) // stride), 0), min((size - 1 + padding - v) // stride + 1, out)
-        if start < stop:
-            found.append((v, start, stop))
-    return found
-
-
-def _dots(x: np.ndarray, y: np.ndarray, rows: Rows, across: list[tuple[int, ...]], taps: int, step: Step) -> np.ndarray:
-    """What the step's rows add to w: x (H, groups, 1, W·N), y (Ho, groups, o, Wo·N)."""
-    _, _, g0, g1, i0, i1 = step
-    a, g = x[:, g0:g1], y[i0:i1, g0:g1]
-    w = np.zeros((*g.shape[1:3], rows.taps, taps), x.dtype)
-    for u, first, last in _reached(i1 - i0, len(x), rows.taps, rows.stride, rows.padding - rows.stride * i0):
-        top = rows.stride * (i0 + first) + u - rows.padding
-        part, seen = g[first:last], a[top : top + rows.stride * (last - first) : rows.stride]
-        for v, left, right, start, stop in across:
-            w[:, :, u, v] = np.vecdot(part[..., left:right], seen[..., start:stop]).sum(0)
-    return w
+def _dots(x: np.ndarray, y: np.ndarray, rows: Rows, taps: int, padding: int, step: Step) -> np.ndarray:
+    """What the step's rows add to w."""
+    W, N = x.shape[3:]
+    o, ow = y.shape[2:4]
+    reach = ow + taps - 1
+    if -padding + reach <= 0:  # nothing inside
+        return np.zeros((step.g1 - step.g0, o, rows.taps, taps), x.dtype)
+    pad = max(padding, reach - padding - W, 0)
+    memory, start, group, row = _copied(x, step._replace(n1=N), rows, -padding, reach, pad)
+    shape = (step.i1 - step.i0, step.g1 - step.g0, 1, rows.taps, taps, ow * N)
+    strides = (rows.stride * row, group, 0, row, N * x.itemsize, x.itemsize)
+    seen = np.ndarray(shape, x.dtype, memory, start, strides)
+    part = y[step.i0 : step.i1, step.g0 : step.g1].reshape(*shape[:2], o, 1, 1, -1)
+    return np.vecdot(part, seen).sum(0)
 
 
 # ------------------------------------------------------------------------- the three products of a convolution

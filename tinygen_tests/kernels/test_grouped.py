@@ -19,6 +19,7 @@ def _window(size, kernel, stride, padding):
 CASES = [
     ((32, 23, 1, 1), (9, 8), (3, 3), (1, 1), (1, 1)),  # depthwise
     ((32, 5, 1, 1), (9, 19), (5, 3), (1, 1), (2, 1)),  # several runs in a row, the last one shorter
+    ((32, 3, 1, 2), (8, 7), (3, 4), (2, 1), (1, 2)),  # a vertical stride, and two filters for each channel
     ((32, 6, 1, 3), (8, 9), (3, 3), (1, 1), (0, 0)),  # several filters for each channel, no edge
     ((48, 3, 4, 2), (10, 13), (4, 4), (2, 2), (1, 1)),  # a stride, which the sizes are no multiple of
     ((33, 2, 2, 5), (7, 7), (3, 2), (2, 3), (2, 3)),  # windows beside the picture; no multiple of 16 pictures
@@ -68,7 +69,7 @@ def test_steps_of_any_size_cover_everything_once(step, monkeypatch):
     monkeypatch.setattr(grouped, "_STEP", step)
     monkeypatch.setattr(grouped, "scratch", poisoned)
     grouped._steps.cache_clear()
-    for counts, size, kernel, stride, padding in CASES[1:5]:
+    for counts, size, kernel, stride, padding in CASES[1:6]:
         test_the_three_products_are_those_of_the_definition(counts, size, kernel, stride, padding, np.float64)
     grouped._steps.cache_clear()
 

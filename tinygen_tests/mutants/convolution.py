@@ -178,9 +178,9 @@ MUTANTS = [
     Mutant(
         "grouped-edge-keeps-what-was-there",
         "tinygen/kernels/grouped.py",
-        "        inner[:, :, :, l1 - left :] = 0\n",
+        "    parts[:, :gap] = 0\n",
         "",
-        "windows at the right edge see what the memory held before",
+        "windows at the upper edge see what the memory held before",
         "kernels/test_grouped.py::test_steps_of_any_size_cover_everything_once",
     ),
     Mutant(
@@ -192,11 +192,11 @@ MUTANTS = [
         "kernels/test_grouped.py::test_the_three_products_are_those_of_the_definition",
     ),
     Mutant(
-        "grouped-dots-of-the-wrong-rows",
+        "grouped-dots-ignore-the-stride",
         "tinygen/kernels/grouped.py",
-        "rows.padding - rows.stride * i0):",
-        "rows.padding):",
-        "a depthwise weight gradient whose rows are divided among steps takes the first rows for all",
-        "kernels/test_grouped.py::test_steps_of_any_size_cover_everything_once",
+        "strides = (rows.stride * row, group, 0,",
+        "strides = (row, group, 0,",
+        "the weight gradient of a depthwise convolution takes every row where the forward took every second",
+        "kernels/test_grouped.py::test_the_three_products_are_those_of_the_definition",
     ),
 ]
