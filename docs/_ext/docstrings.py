@@ -25,7 +25,7 @@ _RELATION = re.compile(r"\S\s*(?:\+=|[=←≈∝≤≥∈≠]|\s~\s)\s*\S|[∀�
 _STATED = re.compile(r"\S\s*(?:\+=|[=←≈∝])\s*\S|\s~\s|[∀∃ΣΠ∫‖]|→ [\w(]")  # in a sentence, where a ≥ 0 is no formula
 _DERIVATIVE = re.compile(r"^\W*(∂|∇|dL|with G)")
 _AS = re.compile(r"\bas (?:in )?(?:those of )?(?::\w+:`[~.]?([\w.]+)`|``?([\w.]+)``?)")
-_ROLE = re.compile(r":\w+:`([^`]+)`")
+_ROLE = re.compile(r":\w+:`[~.]?([^`]+)`")
 
 
 @dataclass
@@ -325,7 +325,7 @@ def _block_rst(block: Block, resolve: Resolve) -> list[str]:
         lines = _trimmed([line or "" for line in block.lines if line is not None], most=len(block.lines))
         language = "python" if _code([line for line in block.lines if line.strip()]) else "none"
         kind = "formula" if lines[1:] else "formula one-line"
-        shown = (("   " + line.replace("``", "")).rstrip() for line in lines)
+        shown = (("   " + _ROLE.sub(r"\1", line).replace("``", "")).rstrip() for line in lines)
         return [f".. code-block:: {language}", f"   :class: {kind}", "", *shown, ""]
     if block.lines[0].startswith(">>> "):
         return [*block.lines, ""]

@@ -117,6 +117,16 @@ def test_a_table_is_one_and_a_list_keeps_its_lines():
     assert "   :header-rows: 1" in rows
 
 
+def test_a_formula_has_no_markup():
+    assert to_numpydoc("A:\n\n    y = x    ``g`` of :mod:`~tinygen.op`")[2:] == [
+        ".. code-block:: none",
+        "   :class: formula one-line",
+        "",
+        "   y = x    g of tinygen.op",
+        "",
+    ]
+
+
 def test_code_begins_at_the_margin():
     assert to_numpydoc("A:\n\n    @f()\n    def g():\n\n        return 1")[5:] == [
         "   @f()",
