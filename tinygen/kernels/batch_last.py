@@ -29,7 +29,7 @@ from tinygen.kernels.reordering import copy_into
 from tinygen.kernels.threads import LINE, aligned, run, scratch
 from tinygen.kernels.windows import Pair, Window, phases
 
-LEAST = 32  # pictures from where on this order pays: two cache lines of each place and channel
+LEAST = 16  # pictures from where on this order pays: one cache line of each place and channel
 _MOST = 192  # pictures in a task
 _WORK = 1 << 25  # multiplications in a task: about half a millisecond
 _SERIAL = 1 << 22  # multiplications below which one thread is as fast as two

@@ -41,7 +41,7 @@ def test_the_three_products_are_those_of_the_definition(counts, size, kernel, st
     w = draw.standard_normal((O, C, *kernel)).astype(dtype)
     g = draw.standard_normal((N, O, *window.out)).astype(dtype)
     b, c = draw.standard_normal(O).astype(dtype), draw.standard_normal(C).astype(dtype)
-    assert batch_last.suits(x, window, 1) == (N >= 32)
+    assert batch_last.suits(x, window, 1) == (N >= 16)
     for bias, shift in ((b, c), (None, None)):
         _close(batch_last.conv2d(x, w, bias, window), windows.conv2d(x, w, bias, window, 1))
         _close(batch_last.conv_transpose2d(g, w, shift, window), windows.conv_transpose2d(g, w, shift, window, 1))
@@ -101,9 +101,9 @@ def test_channel_sums_of_every_row():
 
 def test_what_is_left_to_the_other_kernels():
     window = _window((6, 6), (3, 3), (1, 1), (1, 1))
-    x = np.zeros((32, 4, 6, 6), np.float32)
+    x = np.zeros((16, 4, 6, 6), np.float32)
     assert batch_last.suits(x, window, 1)
-    assert not batch_last.suits(x[:31], window, 1)
+    assert not batch_last.suits(x[:15], window, 1)
     assert not batch_last.suits(x[:, :0], window, 1)
     assert not batch_last.suits(x, window, 2)
     assert not batch_last.suits(x, window._replace(dilation=(2, 1)), 1)
