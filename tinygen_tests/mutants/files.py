@@ -116,7 +116,7 @@ MUTANTS = [
         "        log.unlink(missing_ok=True)\n"
         "        if (newest := checkpoint if checkpoint.exists() else previous).exists():\n",
         "the log of the run that was in the folder is lost",
-        "training/test_loop.py::test_a_start_that_dies_at_any_call_loses_nothing",
+        "training/test_loop_resume.py::test_a_start_that_dies_at_any_call_loses_nothing",
     ),
     Mutant(
         "nobody-locks-the-folder",
@@ -140,7 +140,7 @@ MUTANTS = [
         '    if entry["step"] <= last:\n',
         '    if entry["step"] < 0:\n',
         "doubled lines go unseen",
-        "training/test_loop.py::test_a_log_that_lost_lines_is_said_and_a_damaged_one_refused",
+        "training/test_loop_resume.py::test_a_log_that_lost_lines_is_said_and_a_damaged_one_refused",
     ),
     Mutant(
         "a-resumed-log-has-doubled-lines",
@@ -180,7 +180,7 @@ MUTANTS = [
         "for step in range(self.step + 1, self.steps + 1):",
         "for step in range(self.step + 1 + (self.step > 0), self.steps + 1):",
         "the first step after a resume is skipped",
-        "training/test_loop.py::test_longer_is_the_same_as_resumed_at_the_end",
+        "training/test_loop_resume.py::test_longer_is_the_same_as_resumed_at_the_end",
     ),
     Mutant(
         "safetensors-is-given-memory-as-it-lies",
