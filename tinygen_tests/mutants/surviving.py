@@ -83,7 +83,7 @@ MUTANTS = [
         "        return slice(self.rank, None, self.size)\n",
         "        return slice(0, None, self.size)\n",
         "half of every batch is never seen",
-        _PARALLEL + "test_examples_are_dealt_out_and_put_together_again",
+        "test_ranks.py::test_examples_are_dealt_out_and_put_together_again",
     ),
     Mutant(
         "gradients-are-summed-over-the-ranks",
@@ -91,7 +91,7 @@ MUTANTS = [
         "        buffer /= self.size\n",
         "",
         "two ranks take steps twice as long",
-        _PARALLEL + "test_gradients_are_averaged_and_a_missing_one_counts_as_zero",
+        "test_ranks.py::test_gradients_are_averaged_and_a_missing_one_counts_as_zero",
     ),
     Mutant(
         "gradients-stay-at-home",
@@ -107,7 +107,7 @@ MUTANTS = [
         "        axis = next((k for k, n in enumerate(size) if self.parts(n) > 1), None)\n",
         "        axis = None\n",
         "the examples of two ranks get the same random numbers",
-        _PARALLEL + "test_draws_are_rows_of_the_whole_batchs",
+        "test_ranks.py::test_draws_are_rows_of_the_whole_batchs",
     ),
     Mutant(
         "batchnorm-of-a-share",

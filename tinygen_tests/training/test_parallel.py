@@ -1,7 +1,6 @@
 """Several processes that train one model follow one process with the whole batch; errors and signals end all of them.
 
-The ranks are threads here, which talk through a barrier, so that the arithmetic is tested where there is no MPI; the
-last tests start a real mpirun where there is one.
+The ranks are threads here (tinygen_tests/ranks.py); the last tests start a real mpirun where there is one.
 """
 
 import importlib.util
@@ -11,9 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -22,81 +19,15 @@ import pytest
 import tinygen as tg
 from tinygen import models, nn, optim
 from tinygen.data import DataLoader
-from tinygen.ops.collective import all_sum
-from tinygen.ranks import Ranks, alone, places, together, whole
+from tinygen.ranks import together
 from tinygen.serialization import load
 from tinygen.training import Run, parallel, read_log
 from tinygen.training.parallel import ParallelError, ParallelRun, make_run
+from tinygen_tests.ranks import on_ranks
 
 pytestmark = pytest.mark.cpu_only("the ranks compare NumPy arrays")
 ROOT = Path(__file__).parents[2]
 SHAPE = (1, 8, 8)
-
-
-class Barrier:
-    """A link between threads."""
-
-    def __init__(self, size):
-        self.barrier, self.slots = threading.Barrier(size, timeout=60), [None] * size
-
-    def of(self, rank):
-        return Link(self, rank)
-
-
-class Link:
-    def __init__(self, shared, rank):
-        self.shared, self.rank = shared, rank
-
-    def gather(self, array):
-        return np.stack(self.exchange(np.array(array)))
-
-    def exchange(self, value):
-        self.shared.slots[self.rank] = value
-        self.shared.barrier.wait()
-        every = list(self.shared.slots)
-        self.shared.barrier.wait()
-        return every
-
-    def sum(self, array):
-        return np.asarray(reduce(np.add, self.exchange(np.array(array))), array.dtype)
-
-    def max(self, array):
-        return np.asarray(reduce(np.maximum, self.exchange(np.array(array))), array.dtype)
-
-    def broadcast(self, data):
-        return self.exchange(data)[0]
-
-    def wait(self):
-        self.shared.barrier.wait()
-
-    def abort(self, code):
-        self.shared.barrier.abort()
-
-
-def on_ranks(size, f):
-    """What f(ranks) returns on each of ``size`` ranks; f(None) for one."""
-    if size == 1:
-        return [f(None)]
-    shared, results = Barrier(size), [None] * size
-
-    def call(rank):
-        try:
-            results[rank] = f(Ranks(rank, size, shared.of(rank)))
-        except SystemExit as error:
-            results[rank] = error
-        except BaseException as error:  # the others must not wait for ever
-            results[rank] = error
-            shared.barrier.abort()
-
-    threads = [threading.Thread(target=call, args=(rank,)) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    errors = [r for r in results if isinstance(r, BaseException) and not isinstance(r, SystemExit)]
-    for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
-        raise error
-    return results
 
 
 # ---------------------------------------------------------------------------------------- whole trainings
@@ -270,93 +201,6 @@ def test_a_checkpoint_goes_from_two_ranks_to_one_and_back(tmp_path, double):
     whole_, parts = (load(tmp_path / name / "checkpoint.npz")["objects"] for name in ("whole", "parts"))
     close(whole_, parts, 1e-9)
     assert [line["step"] for line in read_log(tmp_path / "parts" / "log.jsonl")] == [1, 2, 3, 4, 5, 6]
-
-
-# ------------------------------------------------------------------------------------------------ its parts
-
-
-def test_examples_are_dealt_out_and_put_together_again():
-    def f(ranks):
-        together.set(ranks)
-        rows = np.arange(12)[ranks.rows(12)]
-        left = np.arange(7)[ranks.rows(7)]
-        first, step, n = places(6)
-        return (
-            rows,
-            left,
-            first + step * np.arange(6),
-            n,
-            whole(rows),
-            whole(np.stack([rows, rows + 0.5], 1)),
-            places(5),
-        )
-
-    for rank, (rows, left, here, n, back, pairs, unknown) in enumerate(on_ranks(2, f)):
-        assert rows.tolist() == here.tolist() == list(range(rank, 12, 2)) and n == 12
-        assert left.tolist() == list(range(7)) and back.tolist() == list(range(12)) and unknown == (0, 1, 5)
-        assert pairs.tolist() == [[i, i + 0.5] for i in range(12)]
-
-
-def test_draws_are_rows_of_the_whole_batchs():
-    def f(ranks):
-        rng, other = tg.Generator(3), tg.Generator(3)
-        size = 12
-        if ranks is not None:
-            ranks.include([rng], [])
-            size = len(range(12)[ranks.rows(12)])
-            together.set(ranks)
-        parts = [
-            tg.randn(size, 2, rng=rng),
-            tg.randn(3, size, rng=rng),
-            tg.randint(9, (size,), rng=rng),
-            tg.rand(size, rng=rng),
-            tg.rand(4, 5, rng=rng),
-            tg.randperm(12, rng=rng),
-        ]
-        with alone():
-            parts.append(tg.rand(6, rng=rng))
-        return [p.numpy() for p in parts], other.state_dict() != rng.state_dict(), tg.rand(6, rng=other).numpy()
-
-    ((one, _, _),) = on_ranks(1, f)
-    for rank, (parts, moved, plain) in enumerate(on_ranks(2, f)):
-        assert moved and np.array_equal(plain, tg.rand(6, rng=tg.Generator(3)).numpy())
-        for k, axis in ((0, 0), (1, 1), (2, 0), (3, 0)):
-            assert np.array_equal(parts[k], one[k].take(range(rank, 12, 2), axis)), k
-        assert np.array_equal(parts[4], one[4]) and np.array_equal(parts[6], one[6])
-
-
-def test_gradients_are_averaged_and_a_missing_one_counts_as_zero():
-    def f(ranks):
-        a, b, c = (tg.tensor([1.0, 2.0], dtype=d, requires_grad=True) for d in ("float64", "float32", "float64"))
-        ranks.include([], [a, b])
-        together.set(ranks)
-        loss = (a * (ranks.rank + 1.0)).sum() + c.sum() * (ranks.rank + 5.0)
-        if ranks.rank == 1:
-            loss = loss + (b * 3).sum()
-        loss.backward()
-        (a * 2).sum().backward()  # is added, as ever
-        return [x.grad.numpy() for x in (a, b, c)], b.grad.dtype
-
-    for rank, (grads, dtype) in enumerate(on_ranks(2, f)):
-        assert [g.tolist() for g in grads] == [[3.5, 3.5], [1.5, 1.5], [rank + 5.0] * 2] and dtype == tg.float32
-
-
-def test_a_sum_over_ranks_is_differentiated_twice():
-    """L = (Σ_r x_r³)² on every rank; Λ = W L, ∂Λ/∂x_r = 2 W S 3x_r² with S = Σ x³."""
-
-    def f(ranks):
-        x = tg.tensor(float(ranks.rank + 1), dtype="float64", requires_grad=True)
-        s = all_sum(x**3, ranks)
-        (g,) = tg.grad(s * s, x, create_graph=True)
-        (h,) = tg.grad(g, x)  # of Σ_r g_r
-        return g.item(), h.item()
-
-    W, S = 2, 1 + 8
-    for rank, (g, h) in enumerate(on_ranks(2, f)):
-        x = rank + 1
-        assert g == 2 * W * S * 3 * x**2
-        # Σ_s ∂g_s/∂x_r = Σ_s 2W·3x_s²·3x_r² + 2WS·6x_r
-        assert h == pytest.approx(2 * W * 3 * x**2 * 3 * (1 + 4) + 2 * W * S * 6 * x)
 
 
 # ------------------------------------------------------------------------------------- what goes wrong
