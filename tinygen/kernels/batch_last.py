@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygen.kernels.buffers import rows_of
 from tinygen.kernels.products import BLOCK
 from tinygen.kernels.reordering import copy_into
 from tinygen.kernels.threads import LINE, aligned, run, scratch
@@ -442,7 +443,8 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, window: Window) -
             tasks = scatter(rows, taps, b, y, (1, 1), window.padding, -1)
         else:
             tasks = correlate(rows, taps, b, y, window.stride, window.padding)
-        run(tasks, y.size * C * kh * kw >= _SERIAL)
+        with rows_of(window.out[1] * len(x)):
+            run(tasks, y.size * C * kh * kw >= _SERIAL)
     return y.transpose(3, 1, 0, 2)
 
 
@@ -469,7 +471,8 @@ def conv_transpose2d(y: np.ndarray, w: np.ndarray, b: np.ndarray | None, window:
             ]
             # All phases of some rows one after the other: they read the same rows, from the cache.
             tasks = [task for tile in zip_longest(*parts) for task in tile if task is not None]
-        run(tasks, y.size * C * kh * kw >= _SERIAL)
+        with rows_of(window.out[1] * len(y)):
+            run(tasks, y.size * C * kh * kw >= _SERIAL)
     return x.transpose(3, 1, 0, 2)
 
 
