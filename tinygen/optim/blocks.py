@@ -1,4 +1,4 @@
-"""Elementwise work in place, on many arrays, in pieces of one size, on several threads.
+"""Elementwise work in place, on many arrays, in pieces of a handy size, on several threads.
 
 An optimizer's step passes over every array a dozen times. Large arrays are divided, so that the passes find most of
 their numbers in a cache, and small ones are joined, so that a dozen calls of NumPy move all of them. A piece is as
@@ -39,8 +39,11 @@ def in_place(jobs: list[Job]) -> None:
     small: dict[Any, list[list[Any]]] = {}
     for f, arrays in jobs:
         first = arrays[0]
-        if type(first) is np.ndarray and first.nbytes <= _JOINED:
-            small.setdefault((f, first.dtype), []).append(arrays)
+        if type(first) is not np.ndarray:  # a GPU has threads of its own
+            _whole(f, arrays)
+            continue
+        if first.nbytes <= _JOINED:
+            small.setdefault((f, first.dtype.char), []).append(arrays)
             continue
         flat = _flat(arrays) if first.nbytes > _WHOLE else None
         if flat is None:
@@ -55,9 +58,18 @@ def in_place(jobs: list[Job]) -> None:
         for i in range(0, len(several), many):
             some = several[i : i + many]
             pieces.append((sum(arrays[0].nbytes for arrays in some), partial(_joined, f, some)))
-    # The largest first, and at both ends, where the threads begin.
-    tasks = [task for _, task in sorted(pieces, key=lambda piece: -piece[0])]
-    run([*tasks[::2], *tasks[1::2][::-1]], size > _SMALL)
+    pieces.sort(key=lambda piece: -piece[0])
+    tasks = [task for _, task in pieces]
+    large = sum(nbytes >= min(_LEAST, _BLOCK) for nbytes, _ in pieces)
+    # The largest first, and at both ends, where the threads begin. All small calls are one thread's: two that make
+    # them at once take longer.
+    rest: list[Callable[[], None]] = [partial(_in_turn, tasks[large:])] if tasks[large:] else []
+    run([*tasks[:large:2], *rest, *tasks[1:large:2][::-1]], size > _SMALL)
+
+
+def _in_turn(tasks: list[Callable[[], None]]) -> None:
+    for task in tasks:
+        task()
 
 
 def _joined(f: Callable[..., None], several: list[list[np.ndarray]]) -> None:
@@ -90,11 +102,9 @@ def _flat(arrays: list[Any]) -> list[np.ndarray] | None:
     The second is only read: where it lies differently (a gradient may), a copy that lies as the first does.
     """
     first = arrays[0]
-    if type(first) is not np.ndarray:
-        return None
-    order = (
-        range(first.ndim) if first.flags.c_contiguous else sorted(range(first.ndim), key=lambda k: -first.strides[k])
-    )
+    if all([a.flags.c_contiguous for a in arrays]):
+        return [a.reshape(-1) for a in arrays]
+    order = sorted(range(first.ndim), key=lambda k: -first.strides[k])
     flat = []
     for i, array in enumerate(arrays):
         turned = array.transpose(order)

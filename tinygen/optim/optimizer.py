@@ -243,7 +243,7 @@ class Optimizer:
                 self._update(w, g, dict(zip(names, averages)), d, e, t, group)
 
             updates[id(group), t] = update
-        return update, [p.data, p.grad.data, *(own[name] for name in names)]  # type: ignore[union-attr]
+        return update, [p.data, p.grad.data, *[own[name] for name in names]]  # type: ignore[union-attr]
 
     # -- saving and loading
 
