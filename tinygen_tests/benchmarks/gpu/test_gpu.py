@@ -32,18 +32,6 @@ def test_a_section_that_breaks_leaves_its_traceback_and_does_not_stop_the_others
         assert not row["problems"] and all(seconds > 0 for seconds in row["seconds"].values())
 
 
-def test_steps_are_timed_plain_and_captured(monkeypatch):
-    figures = {}
-    monkeypatch.setattr(gpu.nets, "FAMILIES", {"dense autoencoder": gpu.nets.dense_autoencoder})
-    with tg.testing.strict_cupy():
-        pieces = list(gpu.steps_section((2,), 8, 1, 0.001, ["tinygen", "tinygen, captured", "torch"], True, figures))
-    rows = pieces[1][1]
-    assert len(rows) == 3 * len(gpu.nets.FAMILIES)
-    for row in figures["steps exact"].values():
-        assert {"tinygen", "tinygen, captured"} <= set(row["seconds"])
-        assert set(row["problems"]) <= {"torch"}
-
-
 def test_options():
     assert gpu.asked(["steps", "--device", "cuda"]) and gpu.asked(["--device=cuda"])
     assert not gpu.asked(["--device", "cpu"])
