@@ -45,6 +45,17 @@ from tinygen.creation import (
 from tinygen.cuda.graphs import capture
 from tinygen.op import op
 from tinygen.ops.activations import relu
+from tinygen.ops.comparison import (
+    eq,
+    ge,
+    gt,
+    isfinite,
+    isnan,
+    le,
+    logical_not,
+    lt,
+    ne,
+)
 from tinygen.ops.elementwise import (
     abs,
     add,
@@ -52,24 +63,15 @@ from tinygen.ops.elementwise import (
     clamp,
     cos,
     div,
-    eq,
     erf,
     exp,
     expm1,
     floor,
-    ge,
-    gt,
-    isfinite,
-    isnan,
-    le,
     log,
     log1p,
-    logical_not,
-    lt,
     maximum,
     minimum,
     mul,
-    ne,
     neg,
     pow,
     reciprocal,

@@ -22,7 +22,8 @@ from typing import Any
 
 from tinygen.backend import array_module, get_default_device, get_default_dtype
 from tinygen.creation import as_tensor, full
-from tinygen.ops.elementwise import clamp, expm1, log, log1p, lt, sigmoid, sqrt, square, where
+from tinygen.ops.comparison import lt
+from tinygen.ops.elementwise import clamp, expm1, log, log1p, sigmoid, sqrt, square, where
 from tinygen.ops.embedding import check_range
 from tinygen.ops.indexing import gather
 from tinygen.ops.losses import binary_cross_entropy_with_logits

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from tinygen.backend import float16, float32, float64, int32, int64
-from tinygen.ops import activations, elementwise, indexing, matmul, reduction, shape, softmax
+from tinygen.ops import activations, comparison, elementwise, indexing, matmul, reduction, shape, softmax
 from tinygen.tensor import Tensor
 
 _METHODS = {
     elementwise: "add sub mul div pow neg abs sign floor ceil round exp expm1 log log1p sqrt rsqrt square reciprocal "
-    "sin cos tanh sigmoid erf maximum minimum clamp eq ne lt le gt ge logical_not isnan isfinite",
+    "sin cos tanh sigmoid erf maximum minimum clamp",
+    comparison: "eq ne lt le gt ge logical_not isnan isfinite",
     reduction: "sum mean var std prod amax amin max min argmax argmin all any logsumexp cumsum norm sum_to_size",
     shape: "reshape flatten unflatten permute transpose squeeze unsqueeze broadcast_to repeat narrow split chunk "
     "unbind flip roll to clone contiguous",
@@ -21,7 +22,8 @@ _METHODS = {
 }
 
 _OPERATORS = {
-    elementwise: "add sub mul pow neg abs lt le gt ge",
+    elementwise: "add sub mul pow neg abs",
+    comparison: "lt le gt ge",
     matmul: "matmul",
 }
 
@@ -38,14 +40,14 @@ def _attach() -> None:
     for module, names in _OPERATORS.items():
         for name in names.split():
             setattr(target, f"__{name}__", getattr(module, name))
-    e = elementwise
+    e, c = elementwise, comparison
     target.__truediv__ = e.div
-    target.__invert__ = e.bitwise_not
-    target.__and__, target.__or__, target.__xor__ = e.bitwise_and, e.bitwise_or, e.bitwise_xor
-    target.__rand__, target.__ror__, target.__rxor__ = e.bitwise_and, e.bitwise_or, e.bitwise_xor
+    target.__invert__ = c.bitwise_not
+    target.__and__, target.__or__, target.__xor__ = c.bitwise_and, c.bitwise_or, c.bitwise_xor
+    target.__rand__, target.__ror__, target.__rxor__ = c.bitwise_and, c.bitwise_or, c.bitwise_xor
     # `x == None` and the like are False, as in PyTorch, instead of an error.
-    target.__eq__ = lambda self, other: e.eq(self, other) if _comparable(other) else NotImplemented
-    target.__ne__ = lambda self, other: e.ne(self, other) if _comparable(other) else NotImplemented
+    target.__eq__ = lambda self, other: c.eq(self, other) if _comparable(other) else NotImplemented
+    target.__ne__ = lambda self, other: c.ne(self, other) if _comparable(other) else NotImplemented
     target.__radd__ = lambda self, other: e.add(other, self)
     target.__rsub__ = lambda self, other: e.sub(other, self)
     target.__rmul__ = lambda self, other: e.mul(other, self)

@@ -273,7 +273,7 @@ def test_arguments_of_functions_are_pytorchs(name, theirs):
 
 
 def test_every_function_is_compared():
-    modules = ("elementwise", "reduction", "shape", "indexing", "matmul", "creation", "random")
+    modules = ("elementwise", "comparison", "reduction", "shape", "indexing", "matmul", "creation", "random")
     functions = {
         name
         for name, value in vars(tg).items()

@@ -192,7 +192,7 @@ def symbol_at(name: str) -> Symbol | None:
 
 # Title → the modules whose public functions, classes and ops need a formula, a line and a test. The first that fits.
 GROUPS = {
-    "Elementwise": "ops.elementwise",
+    "Elementwise": "ops.elementwise ops.comparison",
     "Activations": "ops.activations nn.activation",
     "Sums and other reductions": "ops.reduction",
     "Softmax and attention": "ops.softmax ops.attention nn.attention",

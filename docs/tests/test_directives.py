@@ -67,7 +67,7 @@ def test_a_part_of_a_definition(build):
     "text, complaint",
     [
         ("```{source} tinygen.ops.elementwise.gone\n```", "defines no 'gone'"),
-        ("```{source} tinygen.ops.elementwise.eq\n:vjps:\n```", "has no @eq.vjp rules"),
+        ("```{source} tinygen.ops.comparison.eq\n:vjps:\n```", "has no @eq.vjp rules"),
         ("```{source} tinygen.optim.adam.Adam._update\n:from: what is not there\n```", "no line contains"),
         ("{src}`tinygen.nowhere.at_all`", "defines no"),
         ("```{find}\ny | tinygen.ops.elementwise.gone | here\n```", "defines no 'gone'"),

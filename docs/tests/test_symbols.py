@@ -33,7 +33,7 @@ def test_the_rules_of_an_op():
         '@sub.vjp("other")',
     ]
     with pytest.raises(LookupError, match="eq"):
-        located.vjps("tinygen.ops.elementwise.eq")
+        located.vjps("tinygen.ops.comparison.eq")
 
 
 def test_every_name_of_the_faces_is_found_once():

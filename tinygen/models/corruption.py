@@ -8,7 +8,8 @@ Source: Vincent et al., *Extracting and Composing Robust Features with Denoising
 
 from __future__ import annotations
 
-from tinygen.ops.elementwise import clamp, lt, where
+from tinygen.ops.comparison import lt
+from tinygen.ops.elementwise import clamp, where
 from tinygen.random import Generator, rand_like, randn_like
 from tinygen.tensor import Tensor
 

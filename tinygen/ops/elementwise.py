@@ -19,6 +19,7 @@ from tinygen.kernels.channels import LARGE, pairwise
 from tinygen.kernels.erf import erf as erf_kernel
 from tinygen.kernels.gpu.pointwise import compute
 from tinygen.op import op
+from tinygen.ops.comparison import eq, ge, gt, lt
 from tinygen.promotion import floating, result_type
 from tinygen.tensor import Tensor
 
@@ -416,87 +417,6 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if min is not None:
         input = where(lt(input, min), min, input)
     return input if max is None else where(gt(input, max), max, input)
-
-
-# ------------------------------------------------------------------- comparisons: boolean, no derivative
-
-
-@op(broadcast=True)
-def eq(input, other):
-    """y = [a = b], elementwise. Not differentiable."""
-    return input == other
-
-
-@op(broadcast=True)
-def ne(input, other):
-    """y = [a ≠ b], elementwise. Not differentiable."""
-    return input != other
-
-
-@op(broadcast=True)
-def lt(input, other):
-    """y = [a < b], elementwise. Not differentiable."""
-    return input < other
-
-
-@op(broadcast=True)
-def le(input, other):
-    """y = [a ≤ b], elementwise. Not differentiable."""
-    return input <= other
-
-
-@op(broadcast=True)
-def gt(input, other):
-    """y = [a > b], elementwise. Not differentiable."""
-    return input > other
-
-
-@op(broadcast=True)
-def ge(input, other):
-    """y = [a ≥ b], elementwise. Not differentiable."""
-    return input >= other
-
-
-@op(broadcast=True)
-def bitwise_and(input, other):
-    """y = a ∧ b of booleans, bit by bit of integers. Not differentiable."""
-    return input & other
-
-
-@op(broadcast=True)
-def bitwise_or(input, other):
-    """y = a ∨ b of booleans, bit by bit of integers. Not differentiable."""
-    return input | other
-
-
-@op(broadcast=True)
-def bitwise_xor(input, other):
-    """y = a ⊕ b of booleans, bit by bit of integers. Not differentiable."""
-    return input ^ other
-
-
-@op
-def bitwise_not(input):
-    """y = ¬a of booleans, bit by bit of integers. Not differentiable."""
-    return array_module(input).invert(input)
-
-
-@op
-def logical_not(input):
-    """y = ¬a: True where a is zero or False. Not differentiable."""
-    return array_module(input).logical_not(input)
-
-
-@op
-def isnan(input):
-    """y = [a is NaN], elementwise. Not differentiable."""
-    return array_module(input).isnan(input)
-
-
-@op
-def isfinite(input):
-    """y = [|a| < ∞], elementwise: neither infinite nor NaN. Not differentiable."""
-    return array_module(input).isfinite(input)
 
 
 def _module(*values: Any) -> Any:

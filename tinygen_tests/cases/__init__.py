@@ -8,6 +8,7 @@ from tinygen_tests.cases import (
     attention,
     axis_windows,
     collective,
+    comparison,
     convolution,
     elementwise,
     embedding,
@@ -27,6 +28,7 @@ from tinygen_tests.cases import (
 
 FAMILIES = (
     elementwise,
+    comparison,
     activations,
     reduction,
     shape,

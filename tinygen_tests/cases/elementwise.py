@@ -5,10 +5,9 @@ import math
 import numpy as np
 
 from tinygen.ops import elementwise as ops
-from tinygen.testing import Case, booleans, declare, distinct, integers, positive, real
+from tinygen.testing import Case, booleans, declare, distinct, positive, real
 
 HALVES = [-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2]  # where floor, ceil or round jumps
-SPECIAL = np.array([0.0, -1.5, math.inf, -math.inf, math.nan])
 
 
 def unary(values):
@@ -38,22 +37,6 @@ def apart(*shapes):
 
 def off_zero(*shape):
     return real(*shape, away=[0], gap=0.3)
-
-
-def comparison(op, value):
-    cases = [
-        Case(integers(2, 3), integers(3)),
-        Case(real(2, 2), real(2, 2)),
-        Case(np.array([1.0, 2.0, math.nan]), np.array([1.0, 3.0, math.nan])),
-        Case(np.array([1.0, 2.0, 3.0]), 2.0),
-        Case(integers(0, 2), integers(2)),
-    ]
-    return declare(op, *cases, differentiable=False, value=value)
-
-
-def bitwise(op, value):
-    cases = [Case(booleans(2, 3), booleans(3)), Case(integers(4, high=16), integers(4, high=16))]
-    return declare(op, *cases, differentiable=False, value=value)
 
 
 def smooth(op, value, values=real):
@@ -123,31 +106,4 @@ DECLARATIONS = [
         analytic=True,
         value=np.where,
     ),
-    # no derivative
-    *[
-        comparison(op, value)
-        for op, value in [
-            (ops.eq, np.equal),
-            (ops.ne, np.not_equal),
-            (ops.lt, np.less),
-            (ops.le, np.less_equal),
-            (ops.gt, np.greater),
-            (ops.ge, np.greater_equal),
-        ]
-    ],
-    bitwise(ops.bitwise_and, np.bitwise_and),
-    bitwise(ops.bitwise_or, np.bitwise_or),
-    bitwise(ops.bitwise_xor, np.bitwise_xor),
-    declare(
-        ops.bitwise_not,
-        Case(booleans(2, 3)),
-        Case(integers(4, low=-3, high=16)),
-        differentiable=False,
-        value=np.invert,
-    ),
-    declare(
-        ops.logical_not, Case(booleans(3)), Case(integers(4)), Case(SPECIAL), differentiable=False, value=np.logical_not
-    ),
-    declare(ops.isnan, Case(SPECIAL), Case(real(2, 3)), differentiable=False, value=np.isnan),
-    declare(ops.isfinite, Case(SPECIAL), Case(real(2, 3)), differentiable=False, value=np.isfinite),
 ]

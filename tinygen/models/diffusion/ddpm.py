@@ -27,7 +27,8 @@ from tinygen.models.diffusion.losses import loss_weights
 from tinygen.models.diffusion.samplers import DDPMSampler, Sampler
 from tinygen.models.diffusion.schedule import NoiseSchedule
 from tinygen.models.diffusion.targets import add_noise, check_target, target_of, to_epsilon, to_x0
-from tinygen.ops.elementwise import clamp, floor, lt, where
+from tinygen.ops.comparison import lt
+from tinygen.ops.elementwise import clamp, floor, where
 from tinygen.ops.shape import cat
 from tinygen.optim.ema import average_at_once
 from tinygen.random import Generator, rand, randn, randn_like

@@ -20,7 +20,8 @@ from tinygen.creation import arange, full
 from tinygen.models.diffusion.ddpm import DDPM
 from tinygen.models.diffusion.schedule import NoiseSchedule
 from tinygen.models.diffusion.targets import add_noise
-from tinygen.ops.elementwise import clamp, erf, floor, ge, le, log, where
+from tinygen.ops.comparison import ge, le
+from tinygen.ops.elementwise import clamp, erf, floor, log, where
 from tinygen.random import Generator, rand, randn_like
 from tinygen.tensor import Tensor, no_grad
 
