@@ -16,43 +16,45 @@ from tinygen.kernels.threads import aligned, run
 
 _RUN = 32  # numbers that are written one after the other: two cache lines of float32
 _WORTH = 1 << 17  # numbers from where on two threads are quicker than one
-_PIECES = 8  # of one copy
+_PIECES = 4  # of one copy
+_NUMBERS = 1 << 14  # in a slice, if it may: calls that are too short hinder the other thread
 
 
 def copy_into(y: np.ndarray, x: np.ndarray) -> None:
     """y[...] = x for equal shapes, in slices in which both orders of memory stay in the cache.
 
     Where the target's innermost axis is long, its numbers are written 32 at a time. Where it is short (the width of a
-    picture), one slice after another along an axis that is innermost in neither: one channel, or one row.
+    picture), one slice after another along an axis that is innermost in neither: a few channels, or rows. Threads share
+    the longest such axis too, so that each has lines of memory to itself.
     """
-    axis, step = _slices(y, x)
-    if axis is None:
+    axes = sorted((d for d in range(y.ndim) if y.shape[d] > 1), key=lambda d: -abs(y.strides[d]))
+    if not axes or y.size == 0:
         np.copyto(y, x)
         return
-    y, x = y.swapaxes(0, axis), x.swapaxes(0, axis)
-    n = len(y)
-    piece = max(step, -(-n // _PIECES // step) * step)
-    run([partial(_copy, y[i : i + piece], x[i : i + piece], step) for i in range(0, n, piece)], x.size >= _WORTH)
+    last, first = axes[-1], min(axes, key=lambda d: abs(x.strides[d]))
+    between = [d for d in axes if d not in (last, first)] if last != first else axes
+    shared = max(between, key=lambda d: y.shape[d]) if between else last
+    n = y.shape[shared]
+    piece = -(-n // _PIECES)
+    if last == first:  # runs of numbers, as they are
+        axis, step = shared, piece
+    elif y.shape[last] >= 2 * _RUN:
+        axis, step = last, _RUN
+        piece = piece if between else -(-piece // _RUN) * _RUN
+    elif between:
+        axis, step = shared, max(1, min(_NUMBERS * n // y.size, piece))
+    else:
+        axis, step = shared, n
+    tasks = []
+    for i in range(0, n, piece):
+        part = (*(slice(None),) * shared, slice(i, i + piece))
+        tasks.append(partial(_copy, y[part].swapaxes(0, axis), x[part].swapaxes(0, axis), step))
+    run(tasks, x.size >= _WORTH)
 
 
 def _copy(y: np.ndarray, x: np.ndarray, step: int) -> None:
     for i in range(0, len(y), step):
         np.copyto(y[i : i + step], x[i : i + step])
-
-
-def _slices(y: np.ndarray, x: np.ndarray) -> tuple[int | None, int]:
-    """The axis along which a copy is cut, and how far; None where cutting is of no use."""
-    axes = [d for d in range(y.ndim) if y.shape[d] > 1]
-    if not axes or y.size == 0:
-        return None, 1
-    last, first = (min(axes, key=lambda d: abs(a.strides[d])) for a in (y, x))
-    outer = sorted(axes, key=lambda d: -abs(y.strides[d]))
-    if last == first:  # runs of numbers, as they are
-        return outer[0], max(1, y.shape[outer[0]] // _PIECES)
-    if y.shape[last] >= 2 * _RUN:
-        return last, _RUN
-    between = [d for d in outer if d not in (last, first)]
-    return (between[0], 1) if between else (None, 1)
 
 
 def concatenate(arrays: list[np.ndarray], axis: int) -> np.ndarray:

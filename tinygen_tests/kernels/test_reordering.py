@@ -56,13 +56,14 @@ def test_a_broadcast_gradient_is_written_out():
 def test_slices_are_thin_enough_for_the_cache(monkeypatch):
     copies = []
     monkeypatch.setattr(reordering.np, "copyto", lambda y, x, copy=np.copyto: copies.append(x.shape) or copy(y, x))
-    pictures = numbers(0, (128, 6, 5, 7))
+    pictures = numbers(0, (128, 8, 5, 7))
     inner = lying(pictures, [2, 1, 3, 0])
     copy_into(inner, pictures)
-    assert copies == [(32, 6, 5, 7)] * 4  # two cache lines of each place and channel at a time
+    assert copies == [(32, 2, 5, 7)] * 16  # two cache lines of each place and channel at a time
     copies.clear()
-    copy_into(np.empty(pictures.shape), inner)
-    assert copies == [(1, 128, 5, 7)] * 6  # one channel at a time
+    pictures = numbers(0, (128, 16, 12, 12))
+    copy_into(np.empty(pictures.shape), lying(pictures, [2, 1, 3, 0]))
+    assert copies == [(1, 128, 12, 12)] * 16  # one channel at a time
 
 
 def test_large_copies_are_shared_and_small_ones_are_not(monkeypatch):
