@@ -8,6 +8,7 @@ time; back 9.9 ms at once and 2.1 ms by one channel at a time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -45,7 +46,7 @@ def copy_into(y: np.ndarray, x: np.ndarray) -> None:
         axis, step = shared, max(1, min(_NUMBERS * n // y.size, piece))
     else:
         axis, step = shared, n
-    tasks = []
+    tasks: list[Callable[[], None]] = []
     for i in range(0, n, piece):
         part = (*(slice(None),) * shared, slice(i, i + piece))
         tasks.append(partial(_copy, y[part].swapaxes(0, axis), x[part].swapaxes(0, axis), step))
