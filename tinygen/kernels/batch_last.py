@@ -135,7 +135,8 @@ def _cut(N: int, oh: int, work: int) -> tuple[tuple[int, int, int, int], ...]:
     """
     parts = -(-N // _MOST)
     pictures = [N * k // parts // 16 * 16 for k in range(parts)] + [N]
-    pieces = min(max(oh * work * N // parts // _WORK, -(-4 // parts)) + 1 & ~1, oh)
+    least = 4 if oh * work * N > _WORK else 2  # calls of 100 µs rather than work for more threads than two
+    pieces = min(max(oh * work * N // parts // _WORK, -(-least // parts)) + 1 & ~1, oh)
     if 2 * pieces > oh and 2 * work * N > _WORK:
         pieces = oh  # rather than tasks of one row beside tasks of two
     short, longer = divmod(oh, pieces)
@@ -245,7 +246,7 @@ def _correlate_gathered(
     n0, n1, i0, i1 = tile
     O, ow = y.shape[1:3]
     chunk = partial(_chunk, k=w.shape[1], o=O)
-    for i, j in _steps(i0, i1, (O + w.shape[1]) * ow * (n1 - n0) * x.itemsize):
+    for i, j in _steps(i0, i1, (O + w.shape[1]) * ow * (n1 - n0) * x.itemsize // 2):
         windows = _gathered(x, (n0, n1, i, j), kernel, stride, padding, ow, chunk)
         target = y[i:j, :, :, n0:n1]
         total = scratch("sum", target.shape, x.dtype)
@@ -425,7 +426,7 @@ def _lane_gathered(
     K = kernel[0] * kernel[1] * x.shape[1]
     chunk = partial(_sum_chunk, k=K, o=O)
     for n0, n1, i0, i1 in tiles:
-        for i, j in _steps(i0, i1, (O + K) * ow * (n1 - n0) * x.itemsize):
+        for i, j in _steps(i0, i1, (O + K) * ow * (n1 - n0) * x.itemsize // 2):
             windows = _gathered(x, (n0, n1, i, j), kernel, stride, padding, ow, chunk)
             _add_products(windows, _turned(y[i:j, :, :, n0:n1]), total.reshape(K, O))
 
