@@ -160,3 +160,13 @@ def flatten(x: Any) -> Any:
 def images(x: Any, c: int, side: int) -> Any:
     """(n, c·h·w) → (n, c, h, w)."""
     return x.reshape(x.shape[0], c, side, side)
+
+
+def tokens(permute: Callable[..., Any], x: Any) -> Any:
+    """(n, c, h, w) → (n, h·w, c)."""
+    return permute(x.reshape(*x.shape[:2], -1), (0, 2, 1))
+
+
+def from_tokens(permute: Callable[..., Any], x: Any, shape: tuple[int, ...]) -> Any:
+    """(n, h·w, c) → (n, c, h, w)."""
+    return permute(x, (0, 2, 1)).reshape(*shape)

@@ -16,6 +16,7 @@ import numpy
 from autograd import grad, make_vjp, value_and_grad
 
 from benchmarks import functional
+from benchmarks.peers import base, numpy_names
 from benchmarks.peers.base import (  # noqa: F401
     Arrays,
     NumpyAdam,
@@ -36,6 +37,9 @@ F = sys.modules[__name__]
 array: Any = partial(numpy.array, dtype=numpy.float32)
 exp, sqrt, cos, sin, tanh, sum, mean = np.exp, np.sqrt, np.cos, np.sin, np.tanh, np.sum, np.mean
 permute, cat = np.transpose, partial(np.concatenate, axis=1)
+tokens, from_tokens = partial(base.tokens, permute), partial(base.from_tokens, permute)
+upsample, group_norm = partial(numpy_names.upsample, np), partial(numpy_names.group_norm, np)
+layer_norm, attention = partial(numpy_names.layer_norm, np), lambda *qkv: numpy_names.attention(np, softmax, *qkv)
 
 
 def relu(x: Any) -> Any:
@@ -107,51 +111,15 @@ def avg_pool2d(x: Any) -> Any:
     return np.mean(_blocks(x), axis=(3, 5))
 
 
-def upsample(x: Any) -> Any:
-    """Every pixel twice in both directions."""
-    return np.repeat(np.repeat(x, 2, 2), 2, 3)
-
-
-def _standard(x: Any, axes: Any) -> Any:
-    c = x - np.mean(x, axes, keepdims=True)
-    return c / np.sqrt(np.mean(c * c, axes, keepdims=True) + 1e-5)
-
-
-def group_norm(x: Any, groups: int, γ: Any, β: Any) -> Any:
-    """Mean 0 and variance 1 in each group of channels."""
-    h = np.reshape(_standard(np.reshape(x, (x.shape[0], groups, -1)), 2), x.shape)
-    return h * np.reshape(γ, (1, -1, 1, 1)) + np.reshape(β, (1, -1, 1, 1))
-
-
 def batch_norm(x: Any, γ: Any, β: Any) -> Any:
     """Mean 0 and variance 1 in each channel."""
-    return _standard(x, (0, 2, 3)) * np.reshape(γ, (1, -1, 1, 1)) + np.reshape(β, (1, -1, 1, 1))
-
-
-def layer_norm(x: Any, γ: Any, β: Any) -> Any:
-    """Mean 0 and variance 1 along the last axis."""
-    return _standard(x, -1) * γ + β
+    return numpy_names.standard(np, x, (0, 2, 3)) * np.reshape(γ, (1, -1, 1, 1)) + np.reshape(β, (1, -1, 1, 1))
 
 
 def softmax(x: Any) -> Any:
     """eˣ / Σ eˣ along the last axis."""
     e = np.exp(x - np.max(x, -1, keepdims=True))
     return e / np.sum(e, -1, keepdims=True)
-
-
-def attention(q: Any, k: Any, v: Any) -> Any:
-    """softmax(q kᵀ / √d) v."""
-    return np.matmul(softmax(np.matmul(q, np.swapaxes(k, -1, -2)) * q.shape[-1] ** -0.5), v)
-
-
-def tokens(x: Any) -> Any:
-    """(n, c, h, w) → (n, h·w, c)."""
-    return permute(x.reshape(*x.shape[:2], -1), (0, 2, 1))
-
-
-def from_tokens(x: Any, shape: tuple[int, ...]) -> Any:
-    """(n, h·w, c) → (n, c, h, w)."""
-    return permute(x, (0, 2, 1)).reshape(*shape)
 
 
 class Autograd(Peer):

@@ -12,6 +12,7 @@ import numpy as np
 from mygrad.nnet import activations, layers
 
 from benchmarks import functional
+from benchmarks.peers import base, numpy_names
 from benchmarks.peers.base import (  # noqa: F401
     Arrays,
     NumpyAdam,
@@ -34,6 +35,9 @@ mg.turn_memory_guarding_off()  # as its manual advises for speed
 exp, sqrt, cos, sin, tanh, sum, mean = mg.exp, mg.sqrt, mg.cos, mg.sin, mg.tanh, mg.sum, mg.mean
 relu, leaky_relu, sigmoid, softmax = activations.relu, activations.leaky_relu, activations.sigmoid, activations.softmax
 permute, cat, array = mg.transpose, partial(mg.concatenate, axis=1), partial(mg.tensor, dtype=np.float32, constant=True)
+tokens, from_tokens = partial(base.tokens, permute), partial(base.from_tokens, permute)
+upsample, group_norm = partial(numpy_names.upsample, mg), partial(numpy_names.group_norm, mg)
+layer_norm, attention = partial(numpy_names.layer_norm, mg), partial(numpy_names.attention, mg, softmax)
 
 
 def silu(x: Any) -> Any:
@@ -86,45 +90,9 @@ def avg_pool2d(x: Any) -> Any:
     return mg.mean(x.reshape(n, c, h // 2, 2, w // 2, 2), axis=(3, 5))
 
 
-def upsample(x: Any) -> Any:
-    """Every pixel twice in both directions."""
-    return mg.repeat(mg.repeat(x, 2, 2), 2, 3)
-
-
-def _standard(x: Any, axes: Any) -> Any:
-    c = x - mg.mean(x, axes, keepdims=True)
-    return c / mg.sqrt(mg.mean(c * c, axes, keepdims=True) + 1e-5)
-
-
-def group_norm(x: Any, groups: int, γ: Any, β: Any) -> Any:
-    """Mean 0 and variance 1 in each group of channels."""
-    h = _standard(x.reshape(x.shape[0], groups, -1), 2).reshape(*x.shape)
-    return h * γ.reshape(1, -1, 1, 1) + β.reshape(1, -1, 1, 1)
-
-
 def batch_norm(x: Any, γ: Any, β: Any) -> Any:
     """MyGrad's own."""
     return layers.batchnorm(x, gamma=γ, beta=β, eps=1e-5)
-
-
-def layer_norm(x: Any, γ: Any, β: Any) -> Any:
-    """Mean 0 and variance 1 along the last axis."""
-    return _standard(x, -1) * γ + β
-
-
-def attention(q: Any, k: Any, v: Any) -> Any:
-    """softmax(q kᵀ / √d) v."""
-    return mg.matmul(softmax(mg.matmul(q, mg.swapaxes(k, -1, -2)) * q.shape[-1] ** -0.5), v)
-
-
-def tokens(x: Any) -> Any:
-    """(n, c, h, w) → (n, h·w, c)."""
-    return permute(x.reshape(*x.shape[:2], -1), (0, 2, 1))
-
-
-def from_tokens(x: Any, shape: tuple[int, ...]) -> Any:
-    """(n, h·w, c) → (n, c, h, w)."""
-    return permute(x, (0, 2, 1)).reshape(*shape)
 
 
 class MyGrad(Peer):

@@ -11,6 +11,7 @@ import numpy as np
 from tinygrad import Context, Tensor, TinyJit, nn
 
 from benchmarks import functional
+from benchmarks.peers import base
 from benchmarks.peers.base import Arrays, Peer, Work, flatten, images, of, per_channel, trainable  # noqa: F401
 
 F = sys.modules[__name__]
@@ -23,6 +24,7 @@ relu, silu, sigmoid, softplus, softmax = Tensor.relu, Tensor.silu, Tensor.sigmoi
 leaky_relu, permute, attention = Tensor.leaky_relu, Tensor.permute, Tensor.scaled_dot_product_attention
 conv2d, conv_transpose2d = Tensor.conv2d, Tensor.conv_transpose2d
 max_pool2d, avg_pool2d = Tensor.max_pool2d, Tensor.avg_pool2d
+tokens, from_tokens = partial(base.tokens, permute), partial(base.from_tokens, permute)
 
 
 def cat(parts: Sequence[Any]) -> Any:
@@ -56,16 +58,6 @@ def batch_norm(x: Any, γ: Any, β: Any) -> Any:
 def layer_norm(x: Any, γ: Any, β: Any) -> Any:
     """Mean 0 and variance 1 along the last axis."""
     return x.layernorm(eps=1e-5) * γ + β
-
-
-def tokens(x: Any) -> Any:
-    """(n, c, h, w) → (n, h·w, c)."""
-    return permute(x.reshape(*x.shape[:2], -1), (0, 2, 1))
-
-
-def from_tokens(x: Any, shape: tuple[int, ...]) -> Any:
-    """(n, h·w, c) → (n, c, h, w)."""
-    return permute(x, (0, 2, 1)).reshape(*shape)
 
 
 class Tinygrad(Peer):

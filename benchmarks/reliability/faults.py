@@ -78,11 +78,19 @@ class Stage:
         """A copy of the finished run, to be spoiled."""
         return Path(shutil.copytree(self.finished, self.scratch / name))
 
-    def goes_on(self, out: Path) -> None:
+    def goes_on(self, out: Path) -> Said:
         """Resume; the run must end as the one that met no fault did."""
         said = self.demo("gan", out, "--resume")
         assert said.code == 0, f"the resume failed: {said.text}"
         assert (out / CHECKPOINT).read_bytes() == self.whole, "the resumed run ended in other bits"
+        return said
+
+    def changes_nothing(self, name: str, out: Path, *words: str) -> Said:
+        """Run a demo that is to be refused; it must leave its folder as it was."""
+        before = _contents(out)
+        said = self.demo(name, out, *words)
+        assert _contents(out) == before, "what was in the folder has changed"
+        return said
 
 
 FAULTS: dict[str, Callable[[Stage], tuple[Said, int, str]]] = {}
@@ -213,8 +221,7 @@ def _(stage: Stage) -> tuple[Said, int, str]:
 def _(stage: Stage) -> tuple[Said, int, str]:
     out = stage.copy("cut")
     (out / CHECKPOINT).write_bytes(stage.whole[: len(stage.whole) // 2])
-    said = stage.demo("gan", out, "--resume")
-    assert (out / CHECKPOINT).read_bytes() == stage.whole
+    said = stage.goes_on(out)
     return said, 0, "it was cut short or damaged, or it is a plain .npz. Going on from the checkpoint before it"
 
 
@@ -222,8 +229,7 @@ def _(stage: Stage) -> tuple[Said, int, str]:
 def _(stage: Stage) -> tuple[Said, int, str]:
     out = stage.copy("flipped")
     _flip(out / CHECKPOINT)
-    said = stage.demo("gan", out, "--resume")
-    assert (out / CHECKPOINT).read_bytes() == stage.whole
+    said = stage.goes_on(out)
     return said, 0, "do not match their SHA-256 seal. Going on from the checkpoint before it, checkpoint.previous.npz"
 
 
@@ -231,9 +237,7 @@ def _(stage: Stage) -> tuple[Said, int, str]:
 def _(stage: Stage) -> tuple[Said, int, str]:
     out = stage.copy("gone")
     (out / CHECKPOINT).unlink()
-    said = stage.demo("gan", out, "--resume")
-    assert (out / CHECKPOINT).read_bytes() == stage.whole
-    return said, 0, "is missing. Going on from the checkpoint before it, checkpoint.previous.npz, at step"
+    return stage.goes_on(out), 0, "is missing. Going on from the checkpoint before it, checkpoint.previous.npz, at step"
 
 
 @fault("both checkpoints damaged")
@@ -241,10 +245,7 @@ def _(stage: Stage) -> tuple[Said, int, str]:
     out = stage.copy("both")
     _flip(out / CHECKPOINT)
     _flip(out / "checkpoint.previous.npz")
-    before = _contents(out)
-    said = stage.demo("gan", out, "--resume")
-    assert _contents(out) == before
-    return said, 2, "and so is the one before it"
+    return stage.changes_nothing("gan", out, "--resume"), 2, "and so is the one before it"
 
 
 @fault("no checkpoint to resume from")
@@ -255,18 +256,13 @@ def _(stage: Stage) -> tuple[Said, int, str]:
 @fault("checkpoint of another model")
 def _(stage: Stage) -> tuple[Said, int, str]:
     out = stage.copy("other")
-    before = _contents(out)
-    said = stage.demo("vae", out, "--resume")
-    assert _contents(out) == before
-    return said, 2, "does not fit this run, and nothing was loaded from it"
+    return stage.changes_nothing("vae", out, "--resume"), 2, "does not fit this run, and nothing was loaded from it"
 
 
 @fault("checkpoint of other settings")
 def _(stage: Stage) -> tuple[Said, int, str]:
     out = stage.copy("settings")
-    before = _contents(out)
-    said = stage.demo("gan", out, "--resume", "--unconditional", "--batch-size", "32", "--seed", "1")
-    assert _contents(out) == before
+    said = stage.changes_nothing("gan", out, "--resume", "--unconditional", "--batch-size", "32", "--seed", "1")
     return said, 2, "configuration: batch size is 64 in the file, 32 here"
 
 
@@ -279,10 +275,7 @@ def _(stage: Stage) -> tuple[Said, int, str]:
         serialization.write_file(out / CHECKPOINT, kind, content)
     finally:
         serialization.VERSION = now
-    before = _contents(out)
-    said = stage.demo("gan", out, "--resume")
-    assert _contents(out) == before
-    return said, 2, "reads versions up to 1; update tinygen"
+    return stage.changes_nothing("gan", out, "--resume"), 2, "reads versions up to 1; update tinygen"
 
 
 # ------------------------------------------------------------------------------------- folder and log
@@ -291,7 +284,6 @@ def _(stage: Stage) -> tuple[Said, int, str]:
 @fault("folder that another run is using (lock)")
 def _(stage: Stage) -> tuple[Said, int, str]:
     out = stage.copy("busy")
-    before = _contents(out)
     hold = "import sys; from tinygen.training import FolderLock; x = FolderLock(sys.argv[1]); print(flush=1); input()"
     holder = subprocess.Popen(
         [sys.executable, "-c", hold, os.fspath(out)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -299,8 +291,7 @@ def _(stage: Stage) -> tuple[Said, int, str]:
     assert holder.stdout is not None
     holder.stdout.readline()
     for resume in ((), ("--resume",)):
-        said = stage.demo("gan", out, *resume)
-        assert _contents(out) == before
+        said = stage.changes_nothing("gan", out, *resume)
     holder.kill()  # its lock dies with it, the file stays
     holder.communicate()
     assert (out / ".lock").exists()
@@ -313,10 +304,7 @@ def _(stage: Stage) -> tuple[Said, int, str]:
     out = stage.copy("log")
     log = out / "log.jsonl"
     log.write_bytes(log.read_bytes().replace(b'{"step": 4', b'{"steq": 4'))
-    before = _contents(out)
-    said = stage.demo("gan", out, "--resume")
-    assert _contents(out) == before
-    return said, 2, 'line 4: expected a JSON object with a whole "step"'
+    return stage.changes_nothing("gan", out, "--resume"), 2, 'line 4: expected a JSON object with a whole "step"'
 
 
 @fault("log that lost its end")

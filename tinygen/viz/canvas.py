@@ -90,6 +90,20 @@ def require_finite(array: np.ndarray, name: str) -> None:
         )
 
 
+def as_points(value: Any, name: str, rows: str = "N") -> np.ndarray:
+    """Points of the plane as float64, (N, 2) with N ≥ 1; ``rows`` is what the message calls N.
+
+    Raises:
+        TypeError: ``value`` holds something other than real numbers.
+        ValueError: another shape, or values that are not finite.
+    """
+    points = as_array(value, name).astype(np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+        raise ValueError(f"{name}: expected shape ({rows}, 2), got {points.shape}")
+    require_finite(points, name)
+    return points
+
+
 def to_pixels(images: Any, name: str, value_range: tuple[float, float] | None = None) -> np.ndarray:
     """Images as bytes in drawing order: p = round(255·(x − low)/(high − low)), clipped to 0…255.
 

@@ -13,7 +13,17 @@ from tinygen.backend import float64
 from tinygen.creation import tensor
 from tinygen.nn.parameter import Parameter
 from tinygen.tensor import Tensor, no_grad
-from tinygen.viz.canvas import INK, PALETTE, as_array, new_figure, optional, plain_axes, require_finite, save_figure
+from tinygen.viz.canvas import (
+    INK,
+    PALETTE,
+    as_array,
+    as_points,
+    new_figure,
+    optional,
+    plain_axes,
+    require_finite,
+    save_figure,
+)
 
 Surface = Callable[[Tensor, Tensor], Tensor]
 
@@ -99,13 +109,7 @@ def save_descent(
     """
     if not paths:
         raise ValueError("paths: expected at least one, got none")
-    walks = {}
-    for label, given in paths.items():
-        walk = as_array(given, f"paths[{label!r}]").astype(np.float64)
-        if walk.ndim != 2 or walk.shape[1] != 2 or not len(walk):
-            raise ValueError(f"paths[{label!r}]: expected shape (steps + 1, 2), got {walk.shape}")
-        require_finite(walk, f"paths[{label!r}]")
-        walks[label] = walk
+    walks = {label: as_points(given, f"paths[{label!r}]", "steps + 1") for label, given in paths.items()}
     shown = [*walks.values()] + ([np.array([minimum], np.float64)] if minimum is not None else [])
     everything = np.concatenate(shown)
     (x0, x1), (y0, y1) = (

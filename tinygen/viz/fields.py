@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.viz.canvas import FAINT, INK, PALETTE, as_array, new_figure, plain_axes, require_finite, save_figure
+from tinygen.viz.canvas import FAINT, INK, PALETTE, as_points, new_figure, plain_axes, save_figure
 
 
 def save_fields(
@@ -83,13 +83,7 @@ def _read(name: str, panel: Mapping[str, Any]) -> dict[str, np.ndarray]:
     unknown = set(panel) - {"points", "at", "arrows"}
     if unknown or not panel or ("at" in panel) != ("arrows" in panel):
         raise ValueError(f"panels[{name!r}]: expected points, or at and arrows, or all three, got {sorted(panel)}")
-    arrays = {}
-    for key, value in panel.items():
-        array = as_array(value, f"panels[{name!r}][{key!r}]").astype(np.float64)
-        if array.ndim != 2 or array.shape[1] != 2 or not len(array):
-            raise ValueError(f"panels[{name!r}][{key!r}]: expected shape (N, 2), got {array.shape}")
-        require_finite(array, f"panels[{name!r}][{key!r}]")
-        arrays[key] = array
+    arrays = {key: as_points(value, f"panels[{name!r}][{key!r}]") for key, value in panel.items()}
     if "at" in arrays and arrays["at"].shape != arrays["arrows"].shape:
         raise ValueError(
             f"panels[{name!r}]: at {arrays['at'].shape} and arrows {arrays['arrows'].shape} must have one shape"

@@ -34,6 +34,16 @@ def test_pixels_in_another_range_and_as_bytes():
     assert canvas.to_pixels(b > 100, "b")[..., 0].ravel().tolist() == [0, 0, 255, 255]
 
 
+def test_points_are_pairs_of_finite_numbers():
+    points = canvas.as_points([[1, 2]], "z")
+    assert points.shape == (1, 2) and points.dtype == np.float64
+    for wrong in (np.zeros(2), np.zeros((2, 3)), np.zeros((0, 2))):
+        with pytest.raises(ValueError, match=r"z: expected shape \(steps, 2\), got"):
+            canvas.as_points(wrong, "z", "steps")
+    with pytest.raises(canvas.NotFiniteError, match="z: 1 of 2 values"):
+        canvas.as_points([[np.nan, 0]], "z")
+
+
 def test_colours_keep_their_order():
     x = np.zeros((1, 3, 1, 2))
     x[0, 0, 0, 0] = 1
