@@ -325,6 +325,8 @@ def _(g, input, target):
 def _bce_with_logits_slope(g, input, target):
     """d = g(σ(x) − t).    ∂L/∂g = G(σ(x) − t),  ∂L/∂x = G·g·σ(x)σ(−x),  ∂L/∂t = −G·g."""
     xp = array_module(input)
+    if (made := compute(xp, "bce_with_logits_vjp", g, input, target)) is not None:
+        return made
 
     def block(d, t, g, x):
         with np.errstate(over="ignore"):
