@@ -85,7 +85,8 @@ def growth(path: Path, rows: Sequence[Row]) -> Path:
             low = [y for points in found.values() for _, y in points if math.isfinite(y)]
             axes.yaxis.set_major_formatter(lambda y, position: f"{y:g}")
             if low and max(low) < 10 * min(low):  # less than a decade: name the ends, where no power of ten is
-                axes.set_yticks([min(low), max(low)], [f"{min(low):.3g}", f"{max(low):.3g}"])
+                ends = [min(low), max(low)]
+                axes.set_yticks(ends, [f"{float(format(y, '.3g')):g}" for y in ends])  # 1660, not 1.66e+03
             if i == j == 0:
                 axes.legend(frameon=False)
     save_figure(path, figure)
