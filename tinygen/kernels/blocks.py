@@ -31,11 +31,7 @@ _SERIAL = 1 << 21  # bytes of an array below which waking another thread costs w
 
 def share(tasks: list[Callable[[], Any]], large: np.ndarray) -> None:
     """Do the tasks, on several threads where the largest array is large."""
-    if large.nbytes < _SERIAL:
-        for task in tasks:
-            task()
-    else:
-        run(tasks)
+    run(tasks, large.nbytes >= _SERIAL)
 
 
 def _parts(n: int, nbytes: int, whole: int = 1) -> list[slice]:
@@ -56,11 +52,7 @@ def _parts(n: int, nbytes: int, whole: int = 1) -> list[slice]:
 def examples_in_blocks(f: Callable[[slice], None], n: int, nbytes: int) -> None:
     """Call f(part) for parts of the range 0 … n, of blocks of an array of n examples and so many bytes."""
     tasks: list[Callable[[], Any]] = [partial(f, part) for part in _parts(n, nbytes)]
-    if nbytes < _SERIAL:
-        for task in tasks:
-            task()
-    else:
-        run(tasks)
+    run(tasks, nbytes >= _SERIAL)
 
 
 def elementwise(f: Callable, *arrays: Any, gpu: str = "", numbers: tuple[float, ...] = ()) -> Any:

@@ -17,7 +17,8 @@ output row modulo s. The weight gradient is Y Xᵀ, summed over the rows; its di
 group has one channel in and the horizontal stride is 1, a dot product for each tap and row is quicker: what a tap sees
 of a row, from all places and pictures, is one run.
 
-Sums are done in an order that depends on the shapes alone.
+Sums are done in an order that depends on the shapes alone. Because 0·∞ is NaN, an infinity or NaN in a picture makes
+NaN not only of the places that see it, but of all places of their runs, in the same channels of the same picture.
 
 Source: a convolution as a product with a Toeplitz matrix, Gray (2006), *Toeplitz and circulant matrices: a review*.
 """

@@ -77,11 +77,7 @@ def batch_last(x: np.ndarray) -> BatchLast | None:
 
 def _run_all(task: Callable[[slice], None], parts: list[slice], nbytes: int) -> None:
     tasks: list[Callable[[], None]] = [partial(task, part) for part in parts]
-    if nbytes >= _SERIAL:
-        run(tasks)
-    else:
-        for each in tasks:
-            each()
+    run(tasks, nbytes >= _SERIAL)
 
 
 @lru_cache(64)

@@ -176,7 +176,7 @@ def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """
     store: dict[str, tuple[np.ndarray, dict[tuple, np.ndarray]]] = _local.__dict__
     room = store.get(name)
-    key = (shape, dtype.char)
+    key = (shape, dtype)
     if room is not None and (found := room[1].get(key)) is not None:
         return found
     size = math.prod(shape) * dtype.itemsize

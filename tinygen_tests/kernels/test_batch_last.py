@@ -99,6 +99,22 @@ def test_channel_sums_of_every_row():
     np.testing.assert_allclose(batch_last.channel_sums(y), y.sum((0, 2, 3)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("work", [9, 1 << 14, 1 << 18, 1 << 20])
+@pytest.mark.parametrize("N", [16, 33, 128, 400])
+def test_tasks_cover_every_row_of_every_picture_once(N, work):
+    for oh in range(1, 30):
+        times = np.zeros((N, oh), int)
+        for n0, n1, i0, i1 in batch_last._cut(N, oh, work):
+            times[n0:n1, i0:i1] += 1
+        assert (times == 1).all(), oh
+
+
+def test_an_odd_number_of_rows_is_shared_by_two_threads():
+    tiles = batch_last._cut(128, 7, 1 << 18)
+    assert [n1 - n0 for n0, n1, _, _ in tiles] == [128] * 6 + [64] * 2
+    assert [i1 - i0 for _, _, i0, i1 in tiles] == [1] * 8
+
+
 def test_what_is_left_to_the_other_kernels():
     window = _window((6, 6), (3, 3), (1, 1), (1, 1))
     x = np.zeros((16, 4, 6, 6), np.float32)

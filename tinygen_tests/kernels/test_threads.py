@@ -154,6 +154,7 @@ def test_scratch_remembers_a_few_shapes(monkeypatch):
         assert np.shares_memory(scratch("shapes", (n,), np.dtype("float32")), first)
         assert len(threads._local.shapes[1]) <= 5
     assert scratch("shapes", (40,), np.dtype("int32")).dtype == "int32"
+    assert scratch("shapes", (40,), np.dtype(">f4")).dtype == ">f4"
     assert scratch("shapes", (40,), np.dtype("float32")).dtype == "float32"
 
 

@@ -168,6 +168,14 @@ MUTANTS = [
         "kernels/test_batch_last.py::test_the_three_products_are_those_of_the_definition",
     ),
     Mutant(
+        "batch-last-half-of-a-row-is-forgotten",
+        "tinygen/kernels/batch_last.py",
+        "        tiles[-1:] = [(n0, half, i0, i1), (half, n1, i0, i1)]\n",
+        "        tiles[-1:] = [(n0, half, i0, i1)]\n",
+        "where an odd number of rows is shared by two, the last row of half the pictures holds what was there before",
+        "kernels/test_batch_last.py::test_tasks_cover_every_row_of_every_picture_once*",
+    ),
+    Mutant(
         "batch-last-lanes-are-not-added",
         "tinygen/kernels/batch_last.py",
         "    return totals.sum(0) if lanes > 1 else totals[0]\n",
