@@ -40,6 +40,7 @@ from tinygen.backend import (
     to_numpy,
 )
 from tinygen.files import whole_file
+from tinygen.npy import read_npy
 from tinygen.tensor import Tensor
 
 FORMAT = "tinygen"
@@ -408,21 +409,10 @@ class _Reader:
             raise ValueError(f"the array {member} is missing")
         self.unread.remove(member)
         with self.archive.open(member) as file:
-            if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError(f"{member} has an unknown .npy version")
-            found = np.lib.format.read_array_header_1_0(file)
-            if found != (shape, False, dtype):
-                raise ValueError(f"{member} holds {found[2]}{found[0]} where the metadata say {dtype}{shape}")
-            size = self.archive.getinfo(member).file_size - file.tell()
-            if dtype.hasobject or size != math.prod(shape) * dtype.itemsize:
-                raise ValueError(f"{member} holds {size} bytes of data, not those of {dtype}{shape}")
-            array = np.empty(shape, dtype)
-            if size:
-                raw, at = array.reshape(-1).view(np.uint8), 0
-                while chunk := file.read(_CHUNK):
-                    raw[at : at + len(chunk)] = np.frombuffer(chunk, np.uint8)
-                    at += len(chunk)
-            return array
+            array = read_npy(file, self.archive.getinfo(member).file_size)
+        if (array.shape, array.dtype) != (shape, dtype):
+            raise ValueError(f"{member} holds {array.dtype}{array.shape} where the metadata say {dtype}{shape}")
+        return array
 
     def _place(self, array: Any, node: dict[str, Any]) -> Any:
         """On its device, in its memory order."""
