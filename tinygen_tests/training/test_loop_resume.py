@@ -33,6 +33,20 @@ def whole(tmp_path_factory):
     return outcome(folder)
 
 
+@pytest.fixture
+def heeded():
+    """(signal number) → its usual effect until the test ends, also where nohup has it ignored."""
+    before = {}
+
+    def heed(number):
+        before[number] = signal.getsignal(number)
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    yield heed
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 # --------------------------------------------------------------------------------- interrupt and resume
 
 
@@ -63,7 +77,8 @@ def test_interrupted_at_random_steps_and_resumed_ends_in_the_same_bits(tmp_path,
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, capfd, number, code):
+def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, capfd, heeded, number, code):
+    heeded(number)
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(SystemExit) as caught:
         train(tmp_path, 40, at=10, act=lambda: signal.raise_signal(number), how_to_resume="type --resume")
