@@ -138,8 +138,9 @@ from tinygen.random import (
     randn_like,
     randperm,
 )
+from tinygen.recording import enable_grad, is_grad_enabled, no_grad
 from tinygen.serialization import CheckpointError, load, save
-from tinygen.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
+from tinygen.tensor import Tensor
 
 if TYPE_CHECKING:
     from tinygen import data, distributions, metrics, models, nn, optim, safetensors, testing, training, viz

@@ -23,7 +23,8 @@ from tinygen.backend import DeviceError, array_module, capture
 from tinygen.kernels.arrays import owns_memory
 from tinygen.pieces import Piece, Pieces
 from tinygen.ranks import together
-from tinygen.tensor import Node, Tensor, enable_grad, no_grad, recording, wrap, wrap_recorded
+from tinygen.recording import enable_grad, no_grad, recording
+from tinygen.tensor import Node, Tensor, wrap, wrap_recorded
 
 Target = Node | Tensor  # what receives a gradient: a recorded step, or a leaf
 

@@ -31,7 +31,8 @@ from tinygen.ops.reduction import logsumexp
 from tinygen.ops.shape import broadcast_to
 from tinygen.ops.softmax import softmax
 from tinygen.random import Generator, rand, randn
-from tinygen.tensor import Tensor, no_grad
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor
 
 LN_2PI = math.log(2 * math.pi)
 

@@ -39,7 +39,8 @@ from tinygen import anomaly
 from tinygen.anomaly import watching
 from tinygen.backend import DeviceError, array_module, device_of, is_array
 from tinygen.promotion import promote
-from tinygen.tensor import Tensor, recorded, recording, wrap
+from tinygen.recording import recording
+from tinygen.tensor import Tensor, recorded, wrap
 
 _array_types: set[type] = set()
 registry: dict[str, Op] = {}

@@ -24,8 +24,9 @@ from tinygen import nn
 from tinygen.nn import functional as F
 from tinygen.ops.shape import cat
 from tinygen.random import Generator
+from tinygen.recording import no_grad
 from tinygen.serialization import CheckpointError, load
-from tinygen.tensor import Tensor, no_grad
+from tinygen.tensor import Tensor
 
 FOLDER = Path(__file__).parent
 KINDS = ("digits", "mnist")

@@ -32,7 +32,8 @@ from tinygen.ops.elementwise import clamp, sigmoid
 from tinygen.optim import Adam
 from tinygen.random import Generator, randn
 from tinygen.ranks import parts_of
-from tinygen.tensor import Tensor, no_grad, wrap
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor, wrap
 
 
 class Autoencoder(nn.Module):

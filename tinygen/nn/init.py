@@ -16,7 +16,8 @@ from typing import Any
 
 from tinygen.backend import array_module
 from tinygen.random import Generator, rand, randn
-from tinygen.tensor import Tensor, no_grad
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor
 
 
 def _write(tensor: Tensor, values: Any) -> Tensor:

@@ -20,7 +20,8 @@ from tinygen.nn.parameter import Parameter, empty_parameter
 from tinygen.ops.collective import all_sum
 from tinygen.ops.elementwise import rsqrt
 from tinygen.ranks import parts_of
-from tinygen.tensor import Tensor, no_grad
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor
 
 
 class _Affine(Module):

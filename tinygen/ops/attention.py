@@ -14,7 +14,8 @@ from tinygen.ops.matmul import matmul
 from tinygen.ops.shape import matrix_transpose
 from tinygen.ops.softmax import safe_softmax, softmax
 from tinygen.random import Generator
-from tinygen.tensor import Tensor, recording, wrap
+from tinygen.recording import recording
+from tinygen.tensor import Tensor, wrap
 
 
 def scaled_dot_product_attention(

@@ -43,7 +43,8 @@ from tinygen.ops.axis_windows import (
 from tinygen.ops.indexing import scatter_add
 from tinygen.ops.shape import clone, to
 from tinygen.ops.unfold import pair
-from tinygen.tensor import Tensor, is_grad_enabled, wrap
+from tinygen.recording import is_grad_enabled
+from tinygen.tensor import Tensor, wrap
 
 # ----------------------------------------------------------------------------- the family of the maximum
 

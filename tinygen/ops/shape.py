@@ -22,7 +22,8 @@ from tinygen.kernels.reordering import concatenate
 from tinygen.op import op
 from tinygen.pieces import Piece
 from tinygen.promotion import result_type
-from tinygen.tensor import Tensor, recording
+from tinygen.recording import recording
+from tinygen.tensor import Tensor
 
 _FEW = 1024  # numbers that are copied sooner than a view of one number is made
 

@@ -16,7 +16,8 @@ import numpy as np
 from tinygen.backend import CaptureError, array_module, capture, device_of, move
 from tinygen.kernels.gpu import parameters
 from tinygen.optim.blocks import Job, in_place
-from tinygen.tensor import Tensor, enable_grad, next_number, wrap
+from tinygen.recording import enable_grad
+from tinygen.tensor import Tensor, next_number, wrap
 
 Group = dict[str, Any]
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from tinygen.autograd import grad
 from tinygen.backend import move
-from tinygen.tensor import Tensor, no_grad, wrap
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor, wrap
 from tinygen.testing.evaluation import GradientError, array_of, place_of
 from tinygen.testing.manners import close
 

@@ -18,7 +18,8 @@ import numpy as np
 from tinygen.autograd import grad
 from tinygen.ops.shape import cat
 from tinygen.random import Generator
-from tinygen.tensor import Tensor, no_grad, wrap
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor, wrap
 from tinygen.testing.evaluation import Function, GradientError, array_of, gradients, place_of, run_at, value
 from tinygen.testing.hints import hint
 from tinygen.testing.manners import check_manners

@@ -24,7 +24,8 @@ import numpy as np
 
 from tinygen.autograd import grad
 from tinygen.backend import get_default_device, move
-from tinygen.tensor import Tensor, no_grad, wrap
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor, wrap
 from tinygen.testing.cases import Call, Case, Declaration, declare, derived, placed
 from tinygen.testing.evaluation import GradientError, array_of, run_at
 from tinygen.testing.gradcheck import check_adjoint, check_grad, gradient_of

@@ -16,7 +16,8 @@ from typing import Any
 from tinygen.backend import array_module
 from tinygen.nn.module import Module
 from tinygen.optim.optimizer import Optimizer
-from tinygen.tensor import Tensor, no_grad
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor
 
 
 class Skipper:

@@ -12,7 +12,8 @@ import numpy as np
 from tinygen.backend import float64
 from tinygen.creation import tensor
 from tinygen.nn.parameter import Parameter
-from tinygen.tensor import Tensor, no_grad
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor
 from tinygen.viz.canvas import (
     INK,
     PALETTE,

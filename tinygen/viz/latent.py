@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from tinygen.backend import get_default_device, get_default_dtype, move
-from tinygen.tensor import Tensor, no_grad
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor
 from tinygen.viz.canvas import (
     FAINT,
     INK,

@@ -11,7 +11,8 @@ import numpy as np
 
 from tinygen.ops.convolution import conv2d_by_im2col, conv_transpose2d_by_zero_insertion, insert_zeros
 from tinygen.ops.unfold import pair, sliding, unfold
-from tinygen.tensor import Tensor, no_grad
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor
 from tinygen.viz.canvas import as_array, require_finite
 from tinygen.viz.matrices import WRITTEN, Panel, draw_panels
 

@@ -181,7 +181,7 @@ MUTANTS = [
     ),
     Mutant(
         "no-grad-is-not-undone",
-        "tinygen/tensor.py",
+        "tinygen/recording.py",
         "        recording.reset(self.tokens.pop())",
         "        self.tokens.pop()",
         "after a no_grad block nothing is recorded",
@@ -189,11 +189,11 @@ MUTANTS = [
     ),
     Mutant(
         "no-grad-around-a-generator-leaks-to-the-consumer",
-        "tinygen/tensor.py",
+        "tinygen/recording.py",
         "if inspect.isgeneratorfunction(func):",
         "if False:",
         "@no_grad on a generator function does nothing while its body runs",
-        "test_tensor.py::test_a_decorated_generator_does_not_record_and_its_consumer_does",
+        "test_recording.py::test_a_decorated_generator_does_not_record_and_its_consumer_does",
     ),
     Mutant(
         "no-grad-still-records",

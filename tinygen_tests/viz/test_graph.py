@@ -5,7 +5,8 @@ import pytest
 
 from tinygen import viz
 from tinygen.op import op
-from tinygen.tensor import Tensor, no_grad
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor
 from tinygen.viz import graph
 
 pytest.importorskip("matplotlib", reason="the pictures are drawn with matplotlib")

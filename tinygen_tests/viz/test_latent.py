@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tinygen import viz
-from tinygen.tensor import Tensor, is_grad_enabled
+from tinygen.recording import is_grad_enabled
+from tinygen.tensor import Tensor
 from tinygen.viz import latent
 
 pytest.importorskip("matplotlib", reason="the pictures are drawn with matplotlib")

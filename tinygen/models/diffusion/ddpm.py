@@ -33,7 +33,8 @@ from tinygen.ops.shape import cat
 from tinygen.optim.ema import average_at_once
 from tinygen.random import Generator, rand, randn, randn_like
 from tinygen.ranks import alone, places
-from tinygen.tensor import Tensor, next_number, no_grad, wrap
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor, next_number, wrap
 
 
 class DDPM(nn.Module):

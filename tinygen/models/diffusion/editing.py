@@ -17,7 +17,8 @@ from tinygen.models.diffusion.schedule import NoiseSchedule, spaced
 from tinygen.models.diffusion.targets import add_noise
 from tinygen.ops.elementwise import where
 from tinygen.random import Generator, randn, randn_like
-from tinygen.tensor import Tensor, no_grad
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor
 
 
 def noising_chain(

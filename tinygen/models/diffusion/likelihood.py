@@ -23,7 +23,8 @@ from tinygen.models.diffusion.targets import add_noise
 from tinygen.ops.comparison import ge, le
 from tinygen.ops.elementwise import clamp, erf, floor, log, where
 from tinygen.random import Generator, rand, randn_like
-from tinygen.tensor import Tensor, no_grad
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor
 
 LEAST = 1e-12  # of a probability whose logarithm is taken: float32's erf cannot tell less from 0
 

@@ -27,7 +27,8 @@ from tinygen.ops.elementwise import clamp
 from tinygen.ops.shape import cat
 from tinygen.random import Generator, randint, randn
 from tinygen.ranks import parts_of
-from tinygen.tensor import Tensor, no_grad
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor
 
 Terms = dict[str, Tensor]
 

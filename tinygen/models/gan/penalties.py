@@ -19,7 +19,8 @@ from tinygen.autograd import grad
 from tinygen.nn import Module
 from tinygen.ops.elementwise import clamp, square
 from tinygen.random import Generator, rand
-from tinygen.tensor import Tensor, enable_grad, no_grad
+from tinygen.recording import enable_grad, no_grad
+from tinygen.tensor import Tensor
 
 
 def input_gradient(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from tinygen.distributions import Categorical
 from tinygen.nn import functional as F
 from tinygen.ops.shape import broadcast_to
 from tinygen.random import Generator
-from tinygen.tensor import Tensor, no_grad
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor
 
 
 class MaskedLinear(nn.Linear):

@@ -24,7 +24,8 @@ from tinygen.ops.elementwise import clamp, exp, log, sigmoid
 from tinygen.ops.reduction import logsumexp
 from tinygen.ops.softmax import log_softmax
 from tinygen.random import Generator, randn
-from tinygen.tensor import Tensor, no_grad
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor
 
 
 class StandardNormal:

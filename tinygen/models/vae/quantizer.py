@@ -25,7 +25,8 @@ from tinygen.ops.elementwise import exp, log, where
 from tinygen.ops.embedding import embedding, one_hot
 from tinygen.random import Generator, randint, randn
 from tinygen.ranks import alone, whole
-from tinygen.tensor import Tensor, no_grad, wrap
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor, wrap
 
 
 class Quantized(NamedTuple):

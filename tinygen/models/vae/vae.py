@@ -38,7 +38,8 @@ from tinygen.ops.elementwise import exp
 from tinygen.ops.reduction import logsumexp
 from tinygen.ops.shape import broadcast_to, cat
 from tinygen.random import Generator, randint
-from tinygen.tensor import Tensor, no_grad, wrap
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor, wrap
 
 _AT_ONCE = 8192  # images decoded together by log_likelihood
 

@@ -24,7 +24,8 @@ from tinygen.models.vae.networks import doublings, halved, halvings
 from tinygen.models.vae.quantizer import VectorQuantizer, perplexity
 from tinygen.random import Generator
 from tinygen.ranks import whole
-from tinygen.tensor import Tensor, no_grad, wrap
+from tinygen.recording import no_grad
+from tinygen.tensor import Tensor, wrap
 
 
 class VQVAE(nn.Module):
