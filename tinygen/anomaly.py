@@ -33,7 +33,9 @@ Place = tuple[tuple[CodeType, int], ...]  # code and line of each frame, the use
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _MOST_LINES = 12  # that a message shows
 # What every call passes through; it would only hide the lines that matter.
-_PLUMBING = tuple(f"{_HERE}{name}.py" for name in ("op", "autograd", "tensor", "anomaly", "arguments", "methods"))
+_PLUMBING = tuple(
+    f"{_HERE}{name}.py" for name in ("op", "autograd", "tensor", "recording", "anomaly", "arguments", "methods")
+)
 
 
 class AnomalyError(RuntimeError):
