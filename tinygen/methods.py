@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygen.backend import float16, float32, float64, int32, int64
-from tinygen.ops import activations, comparison, elementwise, indexing, matmul, reduction, shape, softmax
+from tinygen.ops import activations, comparison, conversion, elementwise, indexing, matmul, reduction, shape, softmax
 from tinygen.tensor import Tensor
 
 _METHODS = {
@@ -14,7 +14,8 @@ _METHODS = {
     comparison: "eq ne lt le gt ge logical_not isnan isfinite",
     reduction: "sum mean var std prod amax amin max min argmax argmin all any logsumexp cumsum norm sum_to_size",
     shape: "reshape flatten unflatten permute transpose squeeze unsqueeze broadcast_to repeat narrow split chunk "
-    "unbind flip roll to clone contiguous",
+    "unbind flip roll",
+    conversion: "to clone contiguous",
     indexing: "gather scatter_add index_select masked_fill tril triu",
     matmul: "matmul outer",
     activations: "relu",
@@ -68,7 +69,7 @@ def _attach() -> None:
     for name, dtype in {
         "half": float16, "float": float32, "double": float64, "int": int32, "long": int64, "bool": "bool"
     }.items():  # fmt: skip
-        setattr(target, name, lambda self, dtype=dtype: shape.to(self, dtype))
+        setattr(target, name, lambda self, dtype=dtype: conversion.to(self, dtype))
 
 
 _attach()

@@ -40,8 +40,8 @@ from tinygen.ops.axis_windows import (
     sum_windows,
     window_view,
 )
+from tinygen.ops.conversion import clone, to
 from tinygen.ops.indexing import scatter_add
-from tinygen.ops.shape import clone, to
 from tinygen.ops.unfold import pair
 from tinygen.recording import is_grad_enabled
 from tinygen.tensor import Tensor, wrap

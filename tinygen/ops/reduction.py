@@ -16,10 +16,11 @@ import numpy as np
 from tinygen.backend import array_module, as_dtype
 from tinygen.kernels.channels import row_sum, sum_product
 from tinygen.op import op
+from tinygen.ops.conversion import clone
 from tinygen.ops.elementwise import abs as absolute
 from tinygen.ops.elementwise import exp, maximum, minimum, sign, sqrt, where
 from tinygen.ops.indexing import gather
-from tinygen.ops.shape import _broadcast_to, broadcast_to, cat, clone, expand_dims, flip, narrow, normal_dim, squeeze
+from tinygen.ops.shape import _broadcast_to, broadcast_to, cat, expand_dims, flip, narrow, normal_dim, squeeze
 from tinygen.promotion import floating
 from tinygen.tensor import Tensor
 

@@ -28,7 +28,7 @@ from tinygen.kernels.blocks import along_first
 from tinygen.kernels.products import BLOCK
 from tinygen.op import op
 from tinygen.ops.axis_windows import AxisWindow, spread_windows
-from tinygen.ops.shape import clone, to
+from tinygen.ops.conversion import clone, to
 from tinygen.tensor import Tensor
 
 # ---------------------------------------------------------------------------- where the places come from

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from tinygen.backend import device_of
 from tinygen.ops import shape as ops
-from tinygen.testing import Case, declare, derived, real
+from tinygen.testing import Case, declare, real
 
 LINEAR = {"linear": "input", "analytic": True}
 
@@ -103,24 +102,4 @@ DECLARATIONS = [
         **LINEAR,
         value=np.roll,
     ),
-    declare(
-        ops._astype,
-        Case(real(2, 3), "float64"),
-        Case(real(1, 2, 2, 2), "float64"),
-        Case(real(), "float64"),
-        constants="dtype",
-        linear="input",
-        same_dtype=False,
-        value=lambda x, dtype: x.astype(dtype),
-    ),
-    declare(
-        ops._to_device,
-        Case(real(2, 3), derived(lambda input: device_of(input))),
-        Case(real(), derived(lambda input: device_of(input))),
-        **LINEAR,
-    ),
-    *[
-        declare(op, *[Case(real(*shape)) for shape in [(2, 3), (), (0, 3), (1, 2, 3, 2)]], **LINEAR, value=np.array)
-        for op in (ops.clone, ops.contiguous)
-    ],
 ]

@@ -134,10 +134,10 @@ MUTANTS = [
     ),
     Mutant(
         "the-gradient-of-a-cast-stays-in-the-casts-dtype",
-        "tinygen/ops/shape.py",
+        "tinygen/ops/conversion.py",
         "    return _astype(g, input.dtype)\n",
         "    return g\n",
         "x.to(float64) hands float64 gradients back to float32",
-        "test_every_op.py::test_every_op[shape.astype, vjp*",
+        "test_every_op.py::test_every_op[conversion.astype, vjp*",
     ),
 ]

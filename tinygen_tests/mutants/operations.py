@@ -292,11 +292,11 @@ MUTANTS = [
     ),
     Mutant(
         "clone-is-a-view",
-        "tinygen/ops/shape.py",
+        "tinygen/ops/conversion.py",
         '    return input.copy(order="K")\n',
         "    return input\n",
         "a clone shares its memory",
-        "ops/test_shape.py::test_to_is_the_tensor_itself_where_nothing_changes",
+        "ops/test_conversion.py::test_to_is_the_tensor_itself_where_nothing_changes",
     ),
     # -- products
     Mutant(

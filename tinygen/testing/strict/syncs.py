@@ -17,7 +17,7 @@ from tinygen.testing.strict.tape import refuse
 # Code that asks on behalf of its caller: the stand-in itself, to_numpy, x.item() and the like.
 _TINYGEN = Path(__file__).parents[2]
 _ON_BEHALF = (str(Path(__file__).parent), *(str(_TINYGEN / name) for name in ("backend.py", "tensor.py", "op.py")))
-_MOVE = str(_TINYGEN / "ops" / "shape.py"), "_to_device"
+_MOVE = str(_TINYGEN / "ops" / "conversion.py"), "_to_device"
 _counters: list[Syncs] = []
 
 
