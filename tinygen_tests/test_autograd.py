@@ -1,4 +1,4 @@
-"""The sweep: deep, wide and repeated graphs; what it returns, frees and refuses; higher derivatives; memory."""
+"""The sweep: deep, wide and repeated graphs; what it returns and refuses; higher derivatives; threads and tasks."""
 
 import asyncio
 import sys
@@ -315,74 +315,6 @@ def test_each_vjp_runs_once_however_often_its_result_was_used():
         y = y + y * 2
     y.backward()
     assert len(calls) == 1 and x.grad.item() == 3**10
-
-
-# ------------------------------------------------------------------------------------ sharing memory
-
-
-def test_no_two_gradients_share_memory():
-    x, w = leaf(1.0, 2.0), leaf(3.0, 4.0)
-    (x + w).sum().backward()
-    assert not shares_memory(x.grad.data, w.grad.data)
-    x.grad[0] = 100
-    assert w.grad.tolist() == [1, 1]
-    a, b = tg.grad((x + x).sum(), [x, x])
-    assert a.tolist() == b.tolist() == [2, 2] and not shares_memory(a.data, b.data)
-    y = x * 1
-    a, b, c = tg.grad((y + 0).sum(), [y, x, y])
-    assert not any(shares_memory(p.data, q.data) for p, q in ((a, b), (a, c), (b, c)))
-    outer = (inner := x + 0) + 0
-    a, b = tg.grad((outer * w).sum(), [inner, outer])
-    assert a.tolist() == b.tolist() == [3, 4] and not shares_memory(a.data, b.data)
-
-
-def test_a_saved_array_that_a_vjp_returns_is_not_handed_out():
-    @tg.op
-    def total(a, weight):
-        return (a * weight).sum()
-
-    @total.vjp("a")
-    def _(g, weight):
-        return weight  # right where g = 1
-
-    x, w = leaf(1.0, 2.0), leaf(3.0, 4.0).detach()
-    total(x, w).backward()
-    assert x.grad.tolist() == [3, 4] and not shares_memory(x.grad.data, w.data)
-
-
-@pytest.mark.parametrize(
-    "f",
-    [
-        lambda a, b: a + b,
-        lambda a, b: tg.cat([a, b]),
-        lambda a, b: tg.stack([a, b]),
-        lambda a, b: a.reshape(2, 1) + b,
-        lambda a, b: a.flip(0).expand(2, 2) + b.unsqueeze(0),
-        lambda a, b: a.contiguous() - b.clone(),
-        lambda a, b: tg.where(tg.tensor([True, False]), a, b),
-        lambda a, b: a.T + b.view(2),
-        lambda a, b: (a + b) + (b + a),
-        lambda a, b: a[:] + b[...],
-        lambda a, b: a.sum() + b.sum(),
-        lambda a, b: a.mean() * 1 + b.amax(),
-    ],
-)
-def test_gradients_are_writable_arrays_of_their_own(f):
-    a, b = leaf(1.0, 2.0), leaf(3.0, 4.0)
-    y = f(a, b)
-    g = tg.ones_like(y)
-    found = [d.data for d in tg.grad(y, [a, b], g, retain_graph=True)]
-    y.backward(g)
-    arrays = [*found, a.grad.data, b.grad.data]
-    for i, p in enumerate(arrays):
-        assert getattr(p.flags, "writeable", True) and p.base is None
-        assert not any(shares_memory(p, q) for q in [g.data, a.data, b.data, *arrays[:i]])
-
-
-def test_gradients_with_a_graph_share_no_memory_either():
-    x, w = leaf(1.0, 2.0), leaf(3.0, 4.0)
-    a, b, c = tg.grad((x + w).sum(), [x, w, x], create_graph=True)
-    assert not any(shares_memory(p.data, q.data) for p, q in ((a, b), (a, c), (b, c)))
 
 
 # ----------------------------------------------------------------------------------- higher derivatives

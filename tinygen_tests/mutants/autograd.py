@@ -41,7 +41,7 @@ MUTANTS = [
         'leaf.grad = wrap(g.data.copy(order="K")) if leaf in shared else g',
         "leaf.grad = g",
         "x.grad and y.grad of x + y are one array",
-        "test_autograd.py::test_no_two_gradients_share_memory",
+        "test_autograd_memory.py::test_no_two_gradients_share_memory",
     ),
     Mutant(
         "grad-returns-shared-arrays",
@@ -57,7 +57,7 @@ MUTANTS = [
         "            shared.add(target)  # the same input may be asked for twice\n",
         "",
         "grad(y, [x, x]) gives one array twice",
-        "test_autograd.py::test_no_two_gradients_share_memory",
+        "test_autograd_memory.py::test_no_two_gradients_share_memory",
     ),
     Mutant(
         "an-inner-gradient-is-handed-out-and-on",
@@ -65,7 +65,7 @@ MUTANTS = [
         "            shared.add(node)  # its own vjp may hand the same array on\n",
         "",
         "the gradient of an inner tensor shares its memory with that of its arguments",
-        "test_autograd.py::test_no_two_gradients_share_memory",
+        "test_autograd_memory.py::test_no_two_gradients_share_memory",
     ),
     Mutant(
         "saved-arrays-are-handed-out-as-gradients",
@@ -73,7 +73,7 @@ MUTANTS = [
         "fresh = owns_memory(array) and array is not incoming and not _holds(saved, array)",
         "fresh = owns_memory(array) and array is not incoming",
         "x.grad is the very array of another operand",
-        "test_autograd.py::test_a_saved_array_that_a_vjp_returns_is_not_handed_out",
+        "test_autograd_memory.py::test_a_saved_array_that_a_vjp_returns_is_not_handed_out",
     ),
     Mutant(
         "views-are-handed-out-as-gradients",
@@ -81,7 +81,7 @@ MUTANTS = [
         "fresh = owns_memory(array) and array is not incoming and not _holds(saved, array)",
         "fresh = array is not incoming and not _holds(saved, array)",
         "x.grad is a view into another gradient",
-        "test_autograd.py::test_gradients_are_writable_arrays_of_their_own",
+        "test_autograd_memory.py::test_gradients_are_writable_arrays_of_their_own",
     ),
     Mutant(
         "backward-overwrites-the-gradient",
