@@ -4,7 +4,7 @@
 
 They differ in what μ and σ² are taken over: the batch and the picture (BatchNorm), all features of one example
 (LayerNorm), the picture and a group of channels (GroupNorm), the picture alone (InstanceNorm). γ is called ``weight``,
-β ``bias``. Formulas and derivatives are in :mod:`tinygen.ops.normalization`.
+β ``bias``. Formulas are in :mod:`tinygen.ops.normalization`, derivatives in :mod:`tinygen.ops.standardization`.
 """
 
 from __future__ import annotations

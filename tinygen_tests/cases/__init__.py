@@ -17,13 +17,13 @@ from tinygen_tests.cases import (
     linear,
     losses,
     matmul,
-    normalization,
     padding,
     pooling,
     reduction,
     resampling,
     shape,
     softmax,
+    standardization,
     unfold,
 )
 
@@ -45,7 +45,7 @@ FAMILIES = (
     pooling,
     padding,
     resampling,
-    normalization,
+    standardization,
     losses,
     embedding,
     collective,

@@ -1,12 +1,12 @@
-"""Normalisation in few passes equals the definition in tinygen.ops.normalization, in value and in every gradient."""
+"""Normalisation in few passes equals the definition in tinygen.ops.standardization, in value and in every gradient."""
 
 import numpy as np
 import pytest
 
 import tinygen as tg
 from tinygen.kernels import blocks, norms, norms_batch_last, threads
-from tinygen.ops import normalization
-from tinygen.ops.normalization import Group, standardize
+from tinygen.ops import standardization
+from tinygen.ops.standardization import Group, standardize
 from tinygen_tests.draws import numbers
 
 
@@ -63,10 +63,10 @@ def test_results_and_gradients_equal_the_definitions(shape, group, affine, order
     x = x + 3
     weight, bias = (numbers(2, shape[1]), numbers(3, shape[1])) if affine else (None, None)
     kept, found = all_of(x, weight, bias, g, group)
-    assert type(kept) is normalization.Statistics  # too small
+    assert type(kept) is standardization.Statistics  # too small
     monkeypatch.setattr(norms, "_SMALL", 0)
     kept, quick = all_of(x, weight, bias, g, group)
-    assert type(kept) is not normalization.Statistics
+    assert type(kept) is not standardization.Statistics
     for a, b in zip(quick, found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9)
     assert quick[0].strides == quick[1].strides == x.strides

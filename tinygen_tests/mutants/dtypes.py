@@ -85,7 +85,7 @@ MUTANTS = [
     ),
     Mutant(
         "batch-norm-of-float16-squares-in-float16",
-        "tinygen/ops/normalization.py",
+        "tinygen/ops/standardization.py",
         "    if input.dtype == float16:\n",
         "    if False:\n",
         "the variance of float16 numbers overflows",

@@ -7,39 +7,39 @@ EVERY = "test_every_op.py::test_every_op"
 MUTANTS = [
     Mutant(
         "the-batchs-statistics-are-constants",
-        "tinygen/ops/normalization.py",
+        "tinygen/ops/standardization.py",
         "[r if weight is None else r * weight, slope], -μ * slope - r * mean)",
         "[r if weight is None else r * weight, 0 * slope], 0 * mean)",
         "∂L/∂x = r·g: the gradient does not go through μ and σ² (DeZero's bug)",
-        f"{EVERY}[normalization.normalize, vjp, input*",
+        f"{EVERY}[standardization.normalize, vjp, input*",
     ),
     Mutant(
         "the-gradient-misses-the-variance",
-        "tinygen/ops/normalization.py",
+        "tinygen/ops/standardization.py",
         "slope = -(r * r * r) * (_mean",
         "slope = -0.5 * (r * r * r) * (_mean",
         "the term through σ² counts half",
-        f"{EVERY}[normalization.normalize, vjp, input*",
+        f"{EVERY}[standardization.normalize, vjp, input*",
     ),
     Mutant(
         "the-second-derivative-misses-a-term",
-        "tinygen/ops/normalization.py",
+        "tinygen/ops/standardization.py",
         "    k = G * _average(x_hat * g, group) + g * _average(x_hat * G, group)\n",
         "    k = G * _average(x_hat * g, group)\n",
         "equation (3) without its symmetric half",
-        f"{EVERY}[normalization.normalize_vjp, vjp, x*",
+        f"{EVERY}[standardization.normalize_vjp, vjp, x*",
     ),
     Mutant(
         "the-gradient-of-gamma-is-not-normalised",
-        "tinygen/ops/normalization.py",
+        "tinygen/ops/standardization.py",
         "sums = (Σgx - μ.reshape(per_channel) * Σg)",
         "sums = (Σgx - 0 * μ.reshape(per_channel) * Σg)",
         "∂L/∂γ = Σ g·r·x",
-        f"{EVERY}[normalization.normalize, vjp, weight*",
+        f"{EVERY}[standardization.normalize, vjp, weight*",
     ),
     Mutant(
         "eps-is-outside-the-root",
-        "tinygen/ops/normalization.py",
+        "tinygen/ops/standardization.py",
         "1 / array_module(x).sqrt(var + eps))",
         "1 / (array_module(x).sqrt(var) + eps))",
         "1/(√σ² + ε)",
@@ -47,7 +47,7 @@ MUTANTS = [
     ),
     Mutant(
         "the-variance-is-unbiased",
-        "tinygen/ops/normalization.py",
+        "tinygen/ops/standardization.py",
         "    return Statistics(μ, var, 1 /",
         "    n = x.size // var.size\n    var = var * (n / max(n - 1, 1))\n    return Statistics(μ, var, 1 /",
         "x is divided by the root of n/(n − 1)·σ²",
@@ -103,7 +103,7 @@ MUTANTS = [
     ),
     Mutant(
         "group-norm-averages-over-the-batch",
-        "tinygen/ops/normalization.py",
+        "tinygen/ops/standardization.py",
         "split = means.reshape(shape[0], group.channel_groups, shape[1] // group.channel_groups)\n"
         "    return array_module(means).broadcast_to(split.mean(axis=2, keepdims=True), split.shape)",
         "split = means.reshape(shape[0], group.channel_groups, shape[1] // group.channel_groups)\n"
@@ -129,7 +129,7 @@ MUTANTS = [
     ),
     Mutant(
         "sums-of-another-gradient-are-kept",
-        "tinygen/ops/normalization.py",
+        "tinygen/ops/standardization.py",
         "if self.sums[0] is not g or self.sums[1] is not x:",
         "if self.sums[1] is not x:",
         "the second sweep gives γ the gradient of the first",

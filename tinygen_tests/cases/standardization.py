@@ -1,9 +1,9 @@
-"""Cases of tinygen.ops.normalization: statistics are shortcuts, computed from x again whenever x moves."""
+"""Cases of tinygen.ops.standardization: statistics are shortcuts, computed from x again whenever x moves."""
 
 import numpy as np
 
-from tinygen.ops import normalization as ops
-from tinygen.ops.normalization import Group
+from tinygen.ops import standardization as ops
+from tinygen.ops.standardization import Group
 from tinygen.testing import Case, declare, derived, real
 
 EPS = 0.1  # far from 0, so that a group of equal numbers does not amplify rounding
