@@ -35,6 +35,7 @@ SHAPES = [((), (), ()), ((3,), (3,), (3,)), ((2, 3), (3,), (2, 1)), ((4, 1), (1,
 
 @pytest.mark.parametrize("loc, scale, value", SHAPES)
 def test_normal_is_pytorchs(loc, scale, value):
+    """Proves: Normal, Normal.mean, Normal.variance, Normal.log_prob, Normal.entropy."""
     μ, σ, z = numbers(1, loc), numbers(2, scale, 0.3, 2), numbers(3, value)
     judge(lambda m, s, x: Normal(m, s).log_prob(x), lambda m, s, x: theirs("Normal")(m, s).log_prob(x), μ, σ, z)
     for name in ("mean", "stddev", "variance"):
@@ -45,6 +46,7 @@ def test_normal_is_pytorchs(loc, scale, value):
 
 @pytest.mark.parametrize("shape, value", [((), ()), ((3,), (2, 3)), ((2, 1), (1, 3)), ((0,), (0,))])
 def test_bernoulli_is_pytorchs(shape, value):
+    """Proves: Bernoulli, Bernoulli.probs, Bernoulli.mean, Bernoulli.log_prob, Bernoulli.entropy."""
     a, x = 3 * numbers(1, shape), np.round(numbers(2, value, 0, 1))
     x = tg.tensor(x), torch.tensor(x)
     judge(
@@ -70,6 +72,7 @@ def test_bernoulli_is_pytorchs(shape, value):
 
 @pytest.mark.parametrize("batch, value", [((), ()), ((3,), (3,)), ((2, 1), (4, 1, 3)), ((2, 3), (3,))])
 def test_categorical_is_pytorchs(batch, value):
+    """Proves: Categorical, Categorical.log_prob, Categorical.entropy."""
     C = 5
     a = numbers(1, (*batch, C))
     x = np.random.default_rng(2).integers(0, C, value)
@@ -160,6 +163,7 @@ def test_divergence_and_entropy_are_what_draws_say(kind):
 
 @pytest.mark.parametrize("kind", ["Normal", "Bernoulli"])
 def test_moments_are_what_draws_say(kind):
+    """Proves: Normal.sample, Bernoulli.sample."""
     p, _ = FAMILIES[kind]()
     x = host(drawn(p, 40_000))
     np.testing.assert_allclose(x.mean(0), host(p.mean), atol=0.04)
@@ -167,6 +171,7 @@ def test_moments_are_what_draws_say(kind):
 
 
 def test_classes_are_drawn_as_often_as_their_probability_says():
+    """Proves: Categorical.sample."""
     p = np.array([0.0, 0.3, 0.0, 0.6, 0.1, 0.0])
     x = host(drawn(Categorical(tg.tensor(p)), 40_000))
     np.testing.assert_allclose(np.bincount(x, minlength=6) / 40_000, p, atol=0.012)
@@ -210,6 +215,7 @@ def test_nothing_drawn_is_nothing():
 
 
 def test_a_normal_draw_moves_with_its_parameters():
+    """Proves: Normal.rsample."""
     μ, σ = numbers(0, (3,)), numbers(1, (3,), 0.5, 2)
     # The draws themselves depend on the dtype, so they are made in float64 and rounded.
     ε = tg.randn(2, 3, rng=stream(5), dtype=tg.float64)

@@ -18,9 +18,10 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from located import ROOT, locate
 from numpydoc.docscrape_sphinx import SphinxDocString
+from proofs import mention_of, test_of
 from source_pages import note_path, uri
 from sphinx.util.docutils import SphinxDirective, SphinxRole
-from symbols import Symbol, by_definition, methods, module_docstring, public, test_of
+from symbols import Symbol, by_definition, methods, module_docstring, public
 
 
 def resolver(module: str, owner: str | None = None) -> Callable[[str], str]:
@@ -131,7 +132,7 @@ def _place(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
     """After numpydoc: where it stands, and what tests it."""
     symbol = public().get(name)
     if symbol is not None:
-        test = test_of(symbol)
+        test = test_of(symbol) or mention_of(symbol)
         where = [f":src:`{symbol.defined}`"]
         if test is not None:
             where.append(f"tested by :testsrc:`{test.name} <{test.path}:{test.line}>`")

@@ -18,10 +18,11 @@ from typing import Any
 from api_pages import breakable, test_link
 from docutils import nodes
 from located import locate
+from proofs import Test, cases_of, test_of
 from source_pages import link, note_path
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
-from symbols import CHAPTERS, Symbol, Test, cases_of, groups, methods, public, symbol_at, test_of
+from symbols import CHAPTERS, Symbol, groups, methods, public, symbol_at
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Formulas(SphinxDirective):
     def _note(self, symbol: Symbol) -> None:
         note_path(self.env, symbol.located.path)
         test, cases = test_of(symbol), cases_of(symbol)
-        for path in (test and test.path, cases and cases[0]):
+        for path in (test and test.path, cases and cases.path):
             if path:
                 note_path(self.env, path)
         for problem in problems(symbol):
@@ -74,18 +75,22 @@ class Formulas(SphinxDirective):
 
 
 def rows_of(symbol: Symbol) -> Iterator[Symbol]:
-    """A symbol, and those of its methods that state a formula."""
+    """A symbol, and those of its methods that state a formula; ``forward`` is what the class's own row is about."""
     yield symbol
     if symbol.kind == "class":
-        yield from (method for method in methods(symbol) if method.formula and test_of(method))
+        yield from (method for method in methods(symbol) if method.formula and method.short != "forward")
 
 
 def problems(symbol: Symbol) -> Iterator[str]:
     """What a row of the index misses."""
     if not symbol.formula:
         yield f"{symbol.name} states no formula in its docstring; begin it with one: y = …"
-    if test_of(symbol) is None and cases_of(symbol) is None:
-        yield f"{symbol.name} is used by no test of tinygen_tests"
+    cases = cases_of(symbol)
+    if test_of(symbol) is None and not (cases and cases.value):
+        yield (
+            f"{symbol.name} has no test in tinygen_tests that judges its formula: write one; where it has another "
+            f'name, let its docstring say "Proves: {symbol.short}."'
+        )
 
 
 _FILTER = """
@@ -154,7 +159,7 @@ def _row(app: Any, docname: str, symbol: Symbol, shown: dict[str, list[str]], ab
     if test:
         tests.append(_test(app, docname, test.name, test.path, test.line))
     if cases:
-        tests += [nodes.Text(", " if test else ""), _test(app, docname, "cases", *cases)]
+        tests += [nodes.Text(", " if test else ""), _test(app, docname, "cases", cases.path, cases.line)]
     _cell(row, *tests, classes=("t",))
     where: list[nodes.Node] = []
     for chapter in shown.get(symbol.defined) or ([about] if about else []):

@@ -1,11 +1,10 @@
-"""The public names of tinygen, each once: where it is read, where it is defined, and what tests it."""
+"""The public names of tinygen, each once: where it is read, where it is defined, what it states."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import inspect
-import re
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -200,9 +199,9 @@ GROUPS = {
     "Convolution": "ops.convolution ops.unfold nn.convolution",
     "Pooling": "ops.pooling ops.axis_windows nn.pooling",
     "Resampling and padding": "ops.resampling ops.padding nn.resampling",
-    "Shapes": "ops.shape nn.shape",
+    "Shapes": "ops.shape ops.conversion nn.shape",
     "Indexing and embedding": "ops.indexing ops.embedding nn.sparse",
-    "Normalisation": "ops.normalization nn.normalization nn.utils.spectral_norm",
+    "Normalisation": "ops.standardization ops.normalization nn.normalization nn.utils.spectral_norm",
     "Dropout": "ops.dropout nn.dropout",
     "Losses": "ops.losses ops.cross_entropy nn.loss",
     "Losses of GANs": "models.gan.losses models.gan.penalties models.gan.optimum models.gan.coverage",
@@ -286,132 +285,6 @@ def groups() -> dict[str, list[Symbol]]:
         order = [f"tinygen.{name}" for name in GROUPS[title].split()]
         symbols.sort(key=lambda s: (_place(s.object.__module__, order), s.object.__module__, s.located.first))
     return {title: symbols for title, symbols in found.items() if symbols}
-
-
-# ----------------------------------------------------------------------------------------------- tests
-
-
-@dataclass(frozen=True)
-class Test:
-    """A test function: its file, line, name, and the names that it uses, itself or through the file's tables."""
-
-    path: str
-    line: int
-    name: str
-    direct: frozenset[str]
-    through: frozenset[str]
-
-
-def _used(node: ast.AST) -> set[str]:
-    used = set()
-    for child in ast.walk(node):
-        if isinstance(child, ast.Name):
-            used.add(child.id)
-        elif isinstance(child, ast.Attribute):
-            used.add(child.attr)
-        elif isinstance(child, ast.Constant) and isinstance(child.value, str) and len(child.value) < 200:
-            used.update(re.findall(r"\w+", child.value))
-    return used
-
-
-@cache
-def tests() -> list[Test]:
-    """Every test of the suite."""
-    found = []
-    for path in sorted((ROOT / "tinygen_tests").rglob("test_*.py")):
-        tree = tree_of(path)
-        uses: dict[str, set[str]] = {}
-        for node in tree.body:
-            names = [node.name] if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else []
-            if isinstance(node, ast.Assign):
-                names = [t.id for t in node.targets if isinstance(t, ast.Name)]
-            for name in names:
-                uses[name] = _used(node)
-        relative = path.relative_to(ROOT).as_posix()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
-                direct = _used(node)
-                through, queue = set(direct), [name for name in direct if name in uses]
-                while queue:
-                    new = uses[queue.pop()] - through
-                    through |= new
-                    queue += [name for name in new if name in uses]
-                found.append(Test(relative, node.lineno, node.name, frozenset(direct), frozenset(through)))
-    return found
-
-
-def _mirror(defined: str) -> str:
-    path = locate(defined).path
-    folder, _, file = path.removeprefix("tinygen/").rpartition("/")
-    return "/".join(filter(None, ["tinygen_tests", folder, f"test_{file}"]))
-
-
-# Tests that compare with something that knows better, and tests of messages.
-_JUDGED = re.compile(r"_(agrees?|pytorchs?|formula|definition|closed_form|algorithm)_")
-_REFUSED = re.compile(r"_(refuse[sd]?|errors?|mistakes?|named|messages?)_")
-
-
-def _words(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip("_")).lower()
-
-
-def test_of(symbol: Symbol) -> Test | None:
-    """The test that is about a symbol, by name and place; None where no test uses it.
-
-    A class that only its kinds are made of is tested through them.
-    """
-    found = _test_of(symbol)
-    if found is None and symbol.kind == "class":
-        kinds = (
-            by_definition().get(f"{kind.__module__}.{kind.__qualname__}") for kind in symbol.object.__subclasses__()
-        )
-        found = next((test for kind in kinds if kind and (test := _test_of(kind))), None)
-    return found
-
-
-@cache
-def _test_of(symbol: Symbol) -> Test | None:
-    names = {symbol.short, symbol.name.rpartition(".")[2]}
-    names |= {name.lstrip("_") for name in names} if symbol.kind == "op" else set()
-    parent = symbol.defined.split(".")[-2] if symbol.kind == "method" else None
-    mirror = _mirror(symbol.defined)
-    folder = mirror.rpartition("/")[0] + "/"
-    best: tuple[int, Test | None] = (0, None)
-    for test in tests():
-        direct, through = bool(names & test.direct), bool(names & test.through)
-        if not through or (parent and parent not in test.through and test.path != mirror):
-            continue
-        title = f"_{test.name}_"
-        score = 8 * (test.path == mirror) + 2 * test.path.startswith(folder) + 3 * direct + 1
-        score += 6 * (direct and any(f"_{_words(name)}_" in title for name in names))
-        score += 5 * bool(_JUDGED.search(title)) - 6 * bool(_REFUSED.search(title))
-        if score > best[0]:
-            best = (score, test)
-    return best[1]
-
-
-@cache
-def _declarations() -> dict[str, tuple[str, int]]:
-    """Op, by where it is defined → the file and line of its declared cases."""
-    found = {}
-    for path in sorted((ROOT / "tinygen_tests" / "cases").glob("*.py")):
-        for node in ast.walk(tree_of(path)):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "declare" and node.args:
-                first = node.args[0]
-                if isinstance(first, ast.Attribute):
-                    place = (path.relative_to(ROOT).as_posix(), node.lineno)
-                    found[f"tinygen.ops.{path.stem}.{first.attr}"] = place
-        # Cases of several ops that differ in the name alone are declared in a loop over the names.
-        for node in ast.walk(tree_of(path)):
-            name = getattr(node, "attr", None) or (node.value if isinstance(node, ast.Constant) else None)
-            if isinstance(name, str) and name.isidentifier():
-                found.setdefault(f"tinygen.ops.{path.stem}.{name}", (path.relative_to(ROOT).as_posix(), node.lineno))
-    return found
-
-
-def cases_of(symbol: Symbol) -> tuple[str, int] | None:
-    """The file and line where the cases of an op are declared, by which its gradients are checked."""
-    return _declarations().get(symbol.defined)
 
 
 def module_docstring(defined: str) -> str:

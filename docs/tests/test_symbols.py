@@ -1,4 +1,4 @@
-"""Where things are: definitions, public names, tests, floors."""
+"""Where things are: definitions, public names, floors."""
 
 import house
 import located
@@ -64,17 +64,6 @@ def test_every_op_is_in_the_index():
 )
 def test_every_group_has_its_members(group):
     assert len(symbols.groups()[group]) >= 5
-
-
-def test_a_symbol_is_matched_with_the_test_that_is_about_it():
-    found = symbols.test_of(symbols.public()["tinygen.nn.functional.conv2d"])
-    assert (found.path, found.name) == ("tinygen_tests/ops/test_convolution.py", "test_conv2d_agrees_with_pytorch")
-    op = next(op for op in symbols.ops() if op.short == "cos")
-    assert symbols.cases_of(op)[0] == "tinygen_tests/cases/elementwise.py"
-
-
-def test_what_no_test_uses_has_none():
-    assert symbols.test_of(symbols.Symbol("tinygen.x.zzz", "tinygen.optim.adam.Adam._averages", "function")) is None
 
 
 def test_the_house_stands():

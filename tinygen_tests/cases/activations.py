@@ -31,6 +31,12 @@ def _sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
+def gelu_tanh_vjp(g, x):
+    """The product rule on ½x(1 + tanh u), u = √(2/π)·(x + 0.044715x³)."""
+    u, slope = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3), math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+    return g * 0.5 * (1 + np.tanh(u) + x * slope * (1 - np.tanh(u) ** 2))
+
+
 DECLARATIONS = [
     declare(ops.relu, *cases(kinked), value=lambda x: np.where(x > 0, x, 0)),
     declare(ops._where_positive, *pairs(off_zero), constants="y", linear="g", value=lambda g, y: np.where(y > 0, g, 0)),
@@ -88,5 +94,5 @@ DECLARATIONS = [
         analytic=True,
         value=lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     ),
-    declare(ops._gelu_tanh_vjp, *pairs(), linear="g", analytic=True, slack=2),
+    declare(ops._gelu_tanh_vjp, *pairs(), linear="g", analytic=True, slack=2, value=gelu_tanh_vjp),
 ]

@@ -24,6 +24,7 @@ DECLARATIONS = [
         Case(real(2, 3), derived(lambda input: device_of(input))),
         Case(real(), derived(lambda input: device_of(input))),
         **LINEAR,
+        value=np.array,
     ),
     *[
         declare(op, *[Case(real(*shape)) for shape in [(2, 3), (), (0, 3), (1, 2, 3, 2)]], **LINEAR, value=np.array)

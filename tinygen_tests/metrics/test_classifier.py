@@ -7,6 +7,8 @@ import tinygen as tg
 from tinygen.metrics import DigitClassifier, about_classifier, class_report, classifier, digit_classifier
 from tinygen.serialization import CheckpointError
 from tinygen_tests.draws import stream
+from tinygen_tests.judge import same, torch
+from tinygen_tests.nn.beside_torch import to_theirs
 
 pytestmark = pytest.mark.cpu_only("test_on_a_gpu.py runs there")
 
@@ -66,6 +68,23 @@ def test_dropout_is_for_training_alone_and_the_mode_is_left_as_it_was():
     assert (model(x).detach().numpy() == model(x).detach().numpy()).all()
     model.features(x)
     assert not model.training
+
+
+@pytest.mark.parametrize(("shape", "widths"), [((1, 8, 8), (5, 7)), ((2, 13, 10), (3, 4, 6))])
+def test_it_is_its_formula(shape, widths):
+    """Proves: DigitClassifier, DigitClassifier.embed."""
+    model = DigitClassifier(shape, widths, rng=stream(0)).double().eval()
+    x = tg.rand(4, *shape, rng=stream(1), dtype="float64")
+    f, p = torch.nn.functional, iter(to_theirs(dict(model.named_parameters())).values())
+    h = torch.tensor(x.numpy())
+    for _ in widths:
+        h = f.conv2d(h, next(p), next(p), padding=1).relu()
+        h = f.max_pool2d(f.conv2d(h, next(p), next(p), padding=1).relu(), 2)
+    h = f.linear(h.flatten(1), next(p), next(p)).relu()
+    same(model.embed(x), h)
+    a = f.linear(h, next(p), next(p))
+    same(model(x), a)
+    same(model.probabilities(x), a.softmax(1))
 
 
 def test_its_weights_are_not_learned_but_gradients_reach_the_images():

@@ -106,6 +106,11 @@ def test_frechet_between_draws_that_many_of_each():
     a, b = cloud(6, n=30), cloud(7, n=25)
     assert frechet_between(a, b[:25], 25, repeats=1) != frechet_distance(a, b)
     assert frechet_between(a[:25], b, 25, repeats=2) == pytest.approx(frechet_distance(a[:25], b), rel=1e-9)
+    rng, expected = tg.Generator(4), []
+    for _ in range(3):
+        i, j = (tg.randperm(n, rng=rng).numpy()[:9] for n in (30, 25))
+        expected.append(by_sqrtm(a[i], b[j]))
+    assert frechet_between(a, b, 9, repeats=3, rng=tg.Generator(4)) == pytest.approx(np.mean(expected), rel=1e-9)
     one_apart = np.concatenate([b, b[:1] + 1000])
     draws = [frechet_between(a, one_apart, 13, repeats=1, rng=tg.Generator(seed)) for seed in range(10)]
     assert min(draws) < 100 < max(draws), "always the same of b are drawn"

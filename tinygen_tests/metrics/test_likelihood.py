@@ -45,6 +45,7 @@ def test_the_bound_rises_with_k_to_the_likelihood():
 
 
 def test_it_is_the_log_of_the_mean_weight_over_groups():
+    """Proves: iwae_bound, importance_log_likelihood."""
     log_w = np.random.default_rng(0).standard_normal((6, 3))
     groups = np.exp(log_w).reshape(2, 3, 3)
     expected = np.log(groups.mean(1)).mean(0)

@@ -74,6 +74,7 @@ def test_it_is_unbiased_where_they_differ():
 
 
 def test_p_values_are_uniform_where_the_distributions_are_equal():
+    """Proves: mmd_test."""
     B = 19
     p = np.array([mmd_test(*clouds(seed, 8, 11), B, tg.Generator(seed)).p_value for seed in range(400)])
     ranks = np.round(p * (B + 1)).astype(int)

@@ -14,6 +14,8 @@ from tinygen.models import (
     pretrain_greedily,
 )
 from tinygen_tests.draws import stream
+from tinygen_tests.judge import same, torch
+from tinygen_tests.nn.beside_torch import to_theirs
 
 KINDS = {
     "dense": lambda shape, **options: DenseAutoencoder(shape, latent=5, **options),
@@ -36,6 +38,43 @@ def test_every_size_comes_back_in_its_own_shape(kind, shape):
     assert y.shape == x.shape
     assert y.dtype == tg.float32
     assert ((y > 0) & (y < 1)).all()
+
+
+@pytest.mark.parametrize("kind", ["dense", "stacked"])
+def test_dense_layers_are_their_formula(kind):
+    """ReLU between the layers, none at the code and none before the sigmoid.
+
+    Proves: StackedAutoencoder, DenseAutoencoder.
+    """
+    model = KINDS[kind]((1, 4, 6), rng=stream(1)).double()
+    x = images(3, (1, 4, 6)).double()
+    weights = [p.detach().numpy() for p in model.parameters()]
+    depth = len(weights) // 4
+    h = x.numpy().reshape(3, 24)
+    for k in range(2 * depth):
+        h = h @ weights[2 * k].T + weights[2 * k + 1]
+        if k == depth - 1:
+            np.testing.assert_allclose(model.encode(x).detach().numpy(), h, rtol=1e-10)
+        elif k < 2 * depth - 1:
+            h = np.maximum(h, 0)
+    np.testing.assert_allclose(model(x).detach().numpy().reshape(3, 24), 1 / (1 + np.exp(-h)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (5, 12)])
+def test_convolutions_are_their_formula(size):
+    """Proves: ConvAutoencoder."""
+    model = KINDS["conv"]((2, *size), rng=stream(1)).double()
+    x = images(3, (2, *size)).double()
+    f, (H, W) = torch.nn.functional, size
+    (h, w), (i, j) = ((H + 1) // 2, (W + 1) // 2), ((H + 3) // 4, (W + 3) // 4)
+    w1, b1, w2, b2, V, c = to_theirs(dict(model.encoder.named_parameters())).values()
+    y = f.relu(f.conv2d(torch.tensor(x.numpy()), w1, b1, 2, 1))
+    z = f.linear(f.relu(f.conv2d(y, w2, b2, 2, 1)).flatten(1), V, c)
+    same(model.encode(x), z)
+    V, c, w2, b2, w1, b1 = to_theirs(dict(model.decoder.named_parameters())).values()
+    y = f.relu(f.linear(z, V, c)).reshape(3, 6, i, j)
+    y = f.relu(f.conv_transpose2d(y, w2, b2, 2, 1, (1 - h % 2, 1 - w % 2)))
+    same(model(x), f.conv_transpose2d(y, w1, b1, 2, 1, (1 - H % 2, 1 - W % 2)).sigmoid())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -146,6 +185,63 @@ def test_each_stage_trains_its_own_layer_alone():
         assert down.shape[1] == up.shape[0] == width
 
 
+def stages(model):
+    """For each k the layer and its mirror image, in PyTorch, with the model's own numbers."""
+    for k in range(1, model.depth + 1):
+        yield [torch.tensor(p.detach().numpy(), requires_grad=True) for p in model.stage_parameters(k)]
+
+
+def stage_by_hand(h, k, depth, W, b, V, c):
+    """The loss of stage k and h_k, for h = h_{k−1}."""
+    f = torch.nn.functional
+    code = f.linear(h, W, b) if k == depth else f.linear(h, W, b).relu()
+    rebuilt = f.linear(code, V, c)
+    if k == 1:
+        return f.binary_cross_entropy(rebuilt.sigmoid(), h, reduction="sum") / len(h), code
+    return (h - rebuilt.relu()).square().sum() / len(h), code
+
+
+def test_the_loss_of_a_stage_is_its_formula():
+    """Proves: StackedAutoencoder.stage_loss."""
+    model = StackedAutoencoder((1, 4, 4), widths=(9, 6, 3), rng=stream(0)).double()
+    x = images(5, (1, 4, 4)).double()
+    h = torch.tensor(x.numpy()).flatten(1)
+    for k, parameters in enumerate(stages(model), start=1):
+        expected, code = stage_by_hand(h, k, 3, *parameters)
+        expected.backward()
+        model.zero_grad()
+        found = model.stage_loss(x, k)
+        found.backward()
+        same(found, expected)
+        for p, q in zip(model.stage_parameters(k), parameters, strict=True):
+            same(p.grad, q.grad)
+        h = code.detach()
+
+
+def test_greedy_pretraining_is_pytorchs_stage_by_stage():
+    """Six steps of PyTorch's Adam for every stage, on what the stages below have become.
+
+    Proves: pretrain_greedily.
+    """
+    model = StackedAutoencoder((1, 4, 4), widths=(9, 6, 3), rng=stream(0)).double()
+    theirs = list(stages(model))
+    batches = [images(5, (1, 4, 4), seed).double() for seed in range(18)]
+    last = pretrain_greedily(model, iter(batches), steps=6, lr=0.01)
+    for k, parameters in enumerate(theirs, start=1):
+        adam = torch.optim.Adam(parameters, lr=0.01)
+        for x in batches[6 * (k - 1) : 6 * k]:
+            h = torch.tensor(x.numpy()).flatten(1)
+            for below in range(1, k):
+                h = stage_by_hand(h, below, 3, *theirs[below - 1])[1].detach()
+            loss, _ = stage_by_hand(h, k, 3, *parameters)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+        assert last[k - 1] == pytest.approx(loss.item(), rel=1e-7)
+        for p, q in zip(model.stage_parameters(k), parameters, strict=True):
+            same(p, q, 1e-7)
+
+
 def test_greedy_pretraining_lowers_every_stage_and_helps_the_whole():
     x = tg.tensor(tg.data.digits("train").images[:128])
     model = StackedAutoencoder((1, 8, 8), widths=(32, 16, 4), rng=stream(0))
@@ -167,6 +263,14 @@ def test_corruption(kind):
     assert (x == 0.5).all(), "the image itself was changed"
     assert ((y >= 0) & (y <= 1)).all()
     values = y.numpy()
+    a, u = np.random.default_rng(0).uniform(size=x.shape).astype("float32"), tg.rand_like(x, rng=stream(0)).numpy()
+    found = corrupt(tg.tensor(a), kind, 0.25, rng=stream(0)).numpy()
+    if kind == "gaussian":
+        noise = tg.randn_like(x, rng=stream(0)).numpy()
+        np.testing.assert_allclose(found, np.clip(a + 0.25 * noise, 0, 1), atol=1e-6)
+    else:
+        np.testing.assert_array_equal(found[u >= 0.25], a[u >= 0.25])
+        assert set(np.unique(found[u < 0.25])) == ({0.0} if kind == "masking" else {0.0, 1.0})
     if kind == "gaussian":
         # clipped at two standard deviations on either side
         assert values.std() == pytest.approx(0.25, rel=0.07)

@@ -194,6 +194,7 @@ def test_float32_stays_float32(make, random):
 
 
 def test_dropout_draws_from_its_generator():
+    """Proves: Dropout."""
     x = tg.ones(1000)
     a, b = nn.Dropout(0.3, rng=tg.Generator(0)), nn.Dropout(0.3, rng=tg.Generator(0))
     first, second = a(x), a(x)

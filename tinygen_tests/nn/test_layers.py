@@ -172,6 +172,7 @@ class Attention:
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("call", ATTENTION)
 def test_attention(call, batch_first):
+    """Proves: MultiheadAttention."""
     x = normal(2, 5, 6) if batch_first else normal(5, 2, 6)
     ours = Attention(nn.MultiheadAttention(6, 3, batch_first=batch_first), tg.tensor, call)
     theirs = Attention(their.MultiheadAttention(6, 3, batch_first=batch_first), torch.from_numpy, call)

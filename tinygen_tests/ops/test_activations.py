@@ -28,6 +28,7 @@ def both(name, *args, **kwargs):
 @settings(max_examples=12)
 @given(shape=shapes, seed=seeds)
 def test_agree_with_pytorch(name, shape, seed):
+    """Proves: gelu."""
     judge(*both(name), off_zero(seed, shape, high=4.0))
 
 

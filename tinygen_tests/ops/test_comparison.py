@@ -26,6 +26,7 @@ def test_comparisons_agree_with_pytorch_and_never_require_grad(name, shapes, see
 
 @pytest.mark.parametrize("kind", ["bool", "int64"])
 def test_logical_and_bitwise_operators_agree_with_pytorch(kind):
+    """Proves: bitwise_and, bitwise_or, bitwise_xor, bitwise_not, logical_not."""
     a, b = (np.array([0, 0, 1, 1]) * 5).astype(kind), (np.array([0, 1, 0, 1]) * 3).astype(kind)
     for f in (
         lambda x, y: x & y,

@@ -10,6 +10,7 @@ from tinygen_tests.draws import numbers, stream
 
 
 def test_numbers_are_dropped_or_scaled_and_so_are_gradients():
+    """Proves: dropout."""
     x = tg.tensor(numbers(0, (50, 40), 1, 2), requires_grad=True)
     g = tg.tensor(numbers(1, (50, 40)))
     y = F.dropout(x, 0.2, rng=stream(0))

@@ -45,6 +45,7 @@ ARITHMETIC = ["add", "sub", "mul", "div", "maximum", "minimum"]
 @examples(12)
 @given(shape=shapes, seed=seeds)
 def test_unary_ops_agree_with_pytorch(name, shape, seed):
+    """Proves: sqrt, sigmoid."""
     judge(getattr(tg, name), lambda x: getattr(torch, name)(x), UNARY[name](seed, shape))
 
 

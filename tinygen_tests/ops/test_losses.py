@@ -69,6 +69,7 @@ def test_gradients_of_three_orders_without_pytorch(name):
 @pytest.mark.parametrize("delta", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_huber_and_smooth_l1_agree_with_pytorch_for_any_width(delta, reduction):
+    """Proves: huber_loss, smooth_l1_loss."""
     x, t = predictions("huber_loss", 0, (3, 4))
     judge(*both("huber_loss", delta=delta, reduction=reduction), x, t)
     judge(*both("smooth_l1_loss", beta=delta, reduction=reduction), x, t)
@@ -103,6 +104,7 @@ WEIGHTS = [None, (), (3,), (1, 3), (4, 1), (4, 3)]
 @pytest.mark.parametrize("weight", WEIGHTS)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_weights_agree_with_pytorch(weight, reduction):
+    """Proves: binary_cross_entropy, binary_cross_entropy_with_logits."""
     w = None if weight is None else numbers(9, weight, 0.5, 2)
     for name in ("binary_cross_entropy", "binary_cross_entropy_with_logits"):
         x, t = predictions(name, 1, (4, 3))

@@ -156,6 +156,7 @@ def operands(equation, seed=0):
 
 @pytest.mark.parametrize("equation", EQUATIONS)
 def test_equations_agree_with_pytorch(equation):
+    """Proves: einsum."""
     judge(lambda *xs: tg.einsum(equation, *xs), lambda *xs: torch.einsum(equation, *xs), *operands(equation))
 
 

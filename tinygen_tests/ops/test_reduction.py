@@ -147,6 +147,7 @@ def test_all_any_agree_with_pytorch(name, call):
 @pytest.mark.parametrize("p", [0, 0.5, 1, 1.5, 2, 3, "fro", INF, -INF, -1, -2.5])
 @pytest.mark.parametrize("dim", [None, 0, -1, (0, 2), (2, 1)])
 def test_every_p_norm_agrees_with_pytorch(p, dim):
+    """Proves: norm."""
     x = apart(0, (2, 3, 2)) + 0.05
     if p == "fro" and dim is not None and not isinstance(dim, tuple):
         dim = (dim,)

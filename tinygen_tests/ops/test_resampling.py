@@ -219,6 +219,7 @@ def test_shuffling_is_adjoint_to_unshuffling():
     seed=seeds,
 )
 def test_pixel_shuffle_agrees_with_pytorch(lead, c, size, r, seed):
+    """Proves: pixel_shuffle, pixel_unshuffle."""
     h, w = size
     functional = torch.nn.functional
     x = numbers(seed, (*lead, c * r * r, h, w))

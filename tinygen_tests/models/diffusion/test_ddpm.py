@@ -72,6 +72,7 @@ def test_the_loss_is_its_formula(target, loss):
 
 
 def test_every_step_from_1_to_T_is_trained_equally_often_and_none_else():
+    """Proves: DDPM.training_step."""
     model = DDPM(Told(), (1,), S)
     for k in range(100):
         model.training_step(tg.rand(16, 1, rng=stream(k)), rng=stream(1000 + k))
@@ -145,6 +146,7 @@ def test_the_average_is_the_optimisers_own_with_its_warm_up():
 
 
 def test_the_average_of_a_constant_is_one_minus_the_product_of_the_decays():
+    """Proves: DDPM.update_average."""
     model = DDPM(Told(w=0.0), (1,), S, decay=0.5)
     tg.nn.init.ones_(model.network.w)
     product = 1.0
@@ -259,6 +261,23 @@ def test_the_chain_walks_all_steps_and_sample_is_its_end():
     assert seen == [15, 10, 5, 0]
     np.testing.assert_array_equal(host(end), host(model.decode(walked[-1][1])))
     assert (host(walked[-1][1]) == host(walked[-1][2])).all(), "the last step gives x̂₀ itself, without noise"
+
+
+def test_each_step_of_the_chain_is_its_formula():
+    """x̂₀ = ¼x_t, and DDIM's x_p = √P·x̂₀ + √(1 − P)·ε̂ with the ε̂ that makes x_t of it.
+
+    Proves: DDPM.chain.
+    """
+    model = DDPM(Told(w=0.25), (2, 3), S, target="x0", value_range=None).to(tg.float64)
+    x = host(tg.randn(4, 2, 3, rng=stream(0), dtype=tg.float64))
+    t = S.T
+    for p, x_p, x0 in model.chain(4, sampler=model.sampler(DDIMSampler, 4), rng=stream(1), x_T=tg.tensor(x)):
+        A, P = S.alpha_bar[t], S.alpha_bar[p]
+        ε = (x - np.sqrt(A) * 0.25 * x) / np.sqrt(1 - A)
+        np.testing.assert_allclose(host(x0), 0.25 * x, rtol=1e-10)
+        np.testing.assert_allclose(host(x_p), np.sqrt(P) * 0.25 * x + np.sqrt(1 - P) * ε, rtol=1e-9, atol=1e-12)
+        t, x = p, host(x_p)
+    assert t == 0
 
 
 def test_the_network_is_told_each_step_once_down_to_the_first():

@@ -69,6 +69,7 @@ def test_what_is_noised_to_t_is_denoised_from_t(t):
 
 
 def test_every_mixture_has_the_whole_noise_and_the_same():
+    """Proves: editing.interpolate."""
     model = spied()
     a, b = tg.zeros(1, 40, 40), tg.ones(1, 40, 40)
     interpolate(model, a, b, 15, n=5, rng=stream(0))
@@ -139,6 +140,7 @@ def test_what_stands_in_a_hole_does_not_matter_not_even_nan():
 
 
 def test_the_network_sees_known_pixels_with_the_noise_of_its_own_step():
+    """Proves: inpaint."""
     model = spied()
     x = tg.full((4, 1, 40, 40), 1.0)  # 1 inside, where the network says 0
     known = half((1, 40, 40))

@@ -72,6 +72,7 @@ def test_a_step_is_the_kl_between_posterior_and_model(t):
 @pytest.mark.parametrize("deviation", [0.002, 0.05, 0.7])
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_all_levels_have_probability_one_together(mean, deviation, levels):
+    """Proves: discretised_gaussian."""
     x = tg.linspace(-1, 1, levels, dtype=tg.float64)
     log_p = discretised_gaussian(x, tg.tensor(mean, dtype=tg.float64), deviation, levels)
     assert np.exp(host(log_p)).sum() == pytest.approx(1, abs=1e-8)

@@ -13,6 +13,7 @@ SCALE = {"epsilon": S.snr[1:], "x0": np.ones(60), "v": 1 + S.snr[1:]}  # ‖Δ t
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_bound_is_the_kl_of_two_gaussians_with_means_apart_by_c1_times_the_error(target):
+    """Proves: loss_weights."""
     w = loss_weights(S, "vlb", target)
     kl = S.c1[2:] ** 2 / (2 * S.beta_tilde[2:])  # ‖Δμ‖²/2β̃ for ‖Δx₀‖ = 1
     np.testing.assert_allclose(w[2:] * SCALE[target][1:], kl, rtol=1e-8)

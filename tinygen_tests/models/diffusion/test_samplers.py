@@ -45,6 +45,7 @@ def forbidden():
 
 @pytest.mark.parametrize("t", [2, 30, 60])
 def test_ancestral_mean_is_algorithm_2s(t):
+    """Proves: DDPMSampler."""
     x_t, ε = some(4, 3), some(4, 3, seed=1)
     sampler = DDPMSampler(LINEAR, clip=None)
     μ, σ, _ = sampler.distribution(ε, t, x_t)
@@ -54,6 +55,52 @@ def test_ancestral_mean_is_algorithm_2s(t):
     large = DDPMSampler(LINEAR, clip=None, variance="large").distribution(ε, t, x_t)
     assert large[1] ** 2 == pytest.approx(β, rel=1e-9)
     np.testing.assert_array_equal(host(large[0]), host(μ))
+
+
+@pytest.mark.parametrize("steps", [None, 7, [1, 5, 60]])
+def test_the_ancestral_step_is_bayes_rule(steps):
+    """q(x_p | x_t, x₀) ∝ N(x_t; √α·x_p, β)·N(x_p; √P·x₀, 1 − P): precisions add, and means weighed by them.
+
+    Proves: DDPMSampler.mean_and_deviation.
+    """
+    x0, ε, x_t = some(4, 3), some(4, 3, seed=1), some(4, 3, seed=2)
+    small, large = (DDPMSampler(S, steps, variance=variance) for variance in ("small", "large"))
+    for t in small.steps[:-1]:
+        A, P = S.alpha_bar[t], S.alpha_bar[small.previous(t)]
+        α, β = A / P, 1 - A / P
+        precision = α / β + 1 / (1 - P)
+        mean = (math.sqrt(α) / β * host(x_t) + math.sqrt(P) / (1 - P) * host(x0)) / precision
+        (μ, σ), (ν, ς) = (s.mean_and_deviation(x0, ε, t, x_t) for s in (small, large))
+        np.testing.assert_allclose(host(μ), mean, rtol=1e-7, atol=1e-9)
+        np.testing.assert_array_equal(host(ν), host(μ))
+        assert σ**2 == pytest.approx(1 / precision, rel=1e-8) and ς**2 == pytest.approx(β, rel=1e-12)
+
+
+@pytest.mark.parametrize("steps", [None, 7, [1, 5, 60]])
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_ddim_is_its_formula(eta, steps):
+    """Proves: DDIMSampler, DDIMSampler.mean_and_deviation."""
+    x0, ε, x_t = some(4, 3), some(4, 3, seed=1), some(4, 3, seed=2)
+    sampler = DDIMSampler(S, steps, eta=eta)
+    for t in sampler.steps:
+        A, P = S.alpha_bar[t], S.alpha_bar[sampler.previous(t)]
+        σ = eta * math.sqrt((1 - P) / (1 - A)) * math.sqrt(1 - A / P)
+        expected = math.sqrt(P) * host(x0) + math.sqrt(max(1 - P - σ**2, 0)) * host(ε)
+        μ, found = sampler.mean_and_deviation(x0, ε, t, x_t)
+        np.testing.assert_allclose(host(μ), expected, rtol=1e-9, atol=1e-12)
+        assert found == pytest.approx(σ, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind, options", [(DDPMSampler, {}), (DDIMSampler, {"eta": 0.6})])
+def test_a_step_adds_its_noise_to_its_mean(kind, options):
+    """Proves: Sampler, Sampler.step."""
+    sampler = kind(S, 7, **options)
+    x_t, output = some(4, 3), some(4, 3, seed=1)
+    for t in sampler.steps:
+        x0, ε = sampler.denoised(output, t, x_t)
+        μ, σ = sampler.mean_and_deviation(x0, ε, t, x_t)
+        expected = host(μ) + σ * host(some(4, 3, seed=5))
+        np.testing.assert_allclose(host(sampler.step(output, t, x_t, rng=stream(5))), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("steps", [None, 7, [1, 5, 60]])
@@ -117,6 +164,7 @@ def test_no_noise_is_added_on_the_way_to_the_image(kind, options):
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("steps", [1, 2, 20, 60])
 def test_deterministic_ddim_asks_no_generator_and_ends_at_the_image_of_the_true_noise(target, steps):
+    """Proves: Sampler.chain."""
     x0, ε = some(3, 4), some(3, 4, seed=1)
     sampler = DDIMSampler(S, steps, target=target, clip=None)
     seen = []

@@ -24,6 +24,7 @@ each = pytest.mark.parametrize("s", SCHEDULES.values(), ids=SCHEDULES)
 
 @each
 def test_noising_step_by_step_has_the_mean_and_variance_of_noising_at_once(s):
+    """Proves: NoiseSchedule."""
     mean, variance = 1.0, 0.0
     for t in range(1, s.T + 1):
         mean, variance = mean * np.sqrt(s.alpha[t]), s.alpha[t] * variance + s.beta[t]
@@ -56,6 +57,7 @@ def test_linear_is_hos_at_1000_and_as_noisy_with_fewer_steps():
     s = NoiseSchedule.linear(1000)
     np.testing.assert_allclose(s.beta[[1, 2, 1000]], [1e-4, 1e-4 + (0.02 - 1e-4) / 999, 0.02], rtol=1e-12)
     for T in (100, 200, 500):
+        np.testing.assert_allclose(NoiseSchedule.linear(T).beta[1:], 1000 / T * np.linspace(1e-4, 0.02, T), rtol=1e-12)
         assert NoiseSchedule.linear(T).alpha_bar[-1] < 1e-4, "betas tuned for T = 1000 were used as they are"
     # What happens otherwise: at T = 200 more than a third of the image would be left.
     assert np.sqrt(np.prod(1 - np.linspace(1e-4, 0.02, 200))) == pytest.approx(0.36, abs=0.01)
@@ -90,12 +92,24 @@ def test_sigmoid_follows_its_formula():
     assert s.beta[-1] == 0.999
 
 
+def test_a_schedule_of_given_alpha_bars_has_the_betas_that_lead_to_them():
+    """Proves: NoiseSchedule.from_alpha_bar."""
+    s = NoiseSchedule.from_alpha_bar([1.0, 0.9, 0.45, 0.1])
+    np.testing.assert_allclose(s.beta, [0, 0.1, 0.5, 1 - 0.1 / 0.45], rtol=1e-12)
+    np.testing.assert_allclose(s.alpha_bar, [1.0, 0.9, 0.45, 0.1], rtol=1e-12)
+    clipped = NoiseSchedule.from_alpha_bar([1.0, 0.9, 1e-5])
+    np.testing.assert_allclose(clipped.beta, [0, 0.1, 0.999], rtol=1e-12)
+    np.testing.assert_allclose(clipped.alpha_bar[-1], 0.9 * 0.001, rtol=1e-12)
+
+
 @pytest.mark.parametrize("s", [NoiseSchedule.linear(100), NoiseSchedule.cosine(30), NoiseSchedule.sigmoid(20)])
 def test_zero_terminal_snr_leaves_nothing_at_T_and_the_first_step_as_it_was(s):
     z = s.zero_terminal_snr()
     assert z.alpha_bar[-1] == 0 and z.snr[-1] == 0 and z.beta[-1] == 1
     assert z.alpha_bar[1] == pytest.approx(s.alpha_bar[1], rel=1e-12)
     assert (np.diff(z.alpha_bar) < 0).all() and z.T == s.T
+    shifted = (s.signal - s.signal[-1]) * s.signal[1] / (s.signal[1] - s.signal[-1])
+    np.testing.assert_allclose(z.signal[1:], shifted[1:], rtol=1e-9, atol=1e-12)
 
 
 def test_respacing_keeps_alpha_bar_and_what_the_network_is_told():

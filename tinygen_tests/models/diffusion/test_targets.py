@@ -28,6 +28,23 @@ def test_noising_at_once_is_its_formula_and_t_0_is_the_image():
     np.testing.assert_array_equal(host(add_noise(S, x0, 0, ε)), host(x0))
 
 
+def test_every_target_is_its_formula():
+    """Of unrelated numbers, so that no two mistakes can undo each other.
+
+    Proves: target_of, to_x0, to_epsilon.
+    """
+    x0, ε, t = drawn()
+    x_t, output = tg.randn_like(x0, rng=stream(1)), tg.randn_like(x0, rng=stream(2))
+    A = S.alpha_bar[host(t)].reshape(-1, 1, 1)
+    a, s = np.sqrt(A), np.sqrt(1 - A)
+    said = {"epsilon": host(ε), "x0": host(x0), "v": a * host(ε) - s * host(x0)}
+    meant = {"epsilon": (host(x_t) - s * host(output)) / a, "x0": host(output), "v": a * host(x_t) - s * host(output)}
+    for target in TARGETS:
+        np.testing.assert_allclose(host(target_of(S, target, x0, t, ε)), said[target], rtol=1e-12)
+        np.testing.assert_allclose(host(to_x0(S, target, output, t, x_t)), meant[target], rtol=1e-10)
+    np.testing.assert_allclose(host(to_epsilon(S, x0, t, x_t)), (host(x_t) - a * host(x0)) / s, rtol=1e-10)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("at", [1, 25, 40, "each its own"])
 def test_every_target_gives_back_the_image_and_the_noise(target, at):

@@ -13,6 +13,24 @@ from tinygen.models.gan import mode_coverage
 from tinygen_tests.draws import stream
 
 
+@pytest.mark.parametrize("radius, least", [(3.0, 1), (1.0, 4)])
+def test_it_is_its_definition(radius, least):
+    """Proves: mode_coverage."""
+    rng = np.random.default_rng(0)
+    modes, points = rng.standard_normal((5, 3)), rng.standard_normal((60, 3))
+    n = np.zeros(5, int)
+    for x in points:
+        distances = [math.dist(x, μ) for μ in modes]
+        k = int(np.argmin(distances))
+        n[k] += distances[k] <= radius * 0.4
+    found = mode_coverage(points, modes, 0.4, radius, least)
+    np.testing.assert_array_equal(found.counts, n)
+    assert 0 < n.sum() < 60 and found.covered == (n >= least).sum() and found.modes == 5
+    assert found.high_quality == pytest.approx(n.sum() / 60)
+    shares = n[n > 0] / n.sum()
+    assert found.imbalance == pytest.approx(math.log(5) + (shares * np.log(shares)).sum())
+
+
 def test_true_samples_cover_all_modes_and_989_in_1000_lie_within_three_sigma():
     density = ring(8, std=0.05)
     found = mode_coverage(density.sample(20_000, tg.Generator(0)), density.modes, 0.05)

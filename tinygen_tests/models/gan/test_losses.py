@@ -55,11 +55,17 @@ def test_there_is_a_formula_for_every_loss():
 @given(seed=seeds)
 @examples(20)
 def test_both_sides_are_their_formulas(name, seed):
+    """Proves: Minimax, Minimax.discriminator, Minimax.generator, Minimax.score, NonSaturating,
+    NonSaturating.generator, LeastSquares, LeastSquares.discriminator, LeastSquares.generator, Hinge,
+    Hinge.discriminator, Hinge.generator, Wasserstein, Wasserstein.discriminator, Wasserstein.generator.
+    """
     f, g, h = FORMULAS[name]
     loss = adversarial_loss(name)
     real, fake = numbers(seed, 6, -4, 4), numbers(seed + 1, 9, -4, 4)
     assert host(loss.discriminator(f64(real), f64(fake))) == pytest.approx(f(real).mean() + g(fake).mean(), rel=1e-12)
     assert host(loss.generator(f64(fake))) == pytest.approx(h(fake).mean(), rel=1e-12)
+    probability = isinstance(loss, Minimax)
+    np.testing.assert_allclose(host(loss.score(f64(real))), σ(real) if probability else real, rtol=1e-12)
 
 
 THEIRS = {

@@ -153,6 +153,34 @@ def test_what_is_logged_is_what_it_says():
     assert host(alone["penalty"]) == pytest.approx((host(g) ** 2).sum((1, 2, 3)).mean(), rel=1e-4), "γ/2 · E‖∇D‖²"
 
 
+def test_images_are_the_generators_of_normal_noise():
+    """Proves: GAN.generate."""
+    gan = conv_gan(classes=3)
+    z, y = tg.randn(5, 5, rng=stream(3)), tg.tensor([0, 1, 2, 2, 1])
+    x = gan.generate(5, y, rng=stream(3))
+    np.testing.assert_array_equal(host(x), host(gan.generator(z, y)))
+    assert x.requires_grad and abs(host(x)).max() <= 1
+
+
+@pytest.mark.parametrize("low, high", [(0.0, 1.0), (-3.0, 5.0)])
+def test_noise_is_decoded_by_the_resting_generator_into_the_datas_range(low, high):
+    """low + (G(z) + 1)(high − low)/2 with the running statistics, whatever the size of the pieces.
+
+    Proves: GAN.decode.
+    """
+    gan = conv_gan(data_range=(low, high))
+    for k in range(3):
+        gan.generate(8, rng=stream(k))  # so that the running statistics are not those of the batch
+    z = tg.randn(7, 5, rng=stream(9))
+    gan.generator.eval()
+    expected = low + (host(gan.generator(z).detach()) + 1) * (high - low) / 2
+    gan.generator.train()
+    for batch_size in (500, 3):
+        found = gan.decode(z, batch_size=batch_size)
+        np.testing.assert_allclose(host(found), expected, rtol=1e-4, atol=1e-5)
+    assert gan.generator.training and not found.requires_grad
+
+
 # ---------------------------------------------------------------------------------- PyTorch plays the same game
 
 
@@ -188,7 +216,10 @@ def theirs_of(gan: GAN, lib):
 
 @pytest.mark.parametrize("kind", ["non-saturating", "wgan-gp", "r1", "wgan"])
 def test_twenty_five_alternations_are_pytorchs(kind):
-    """The same noise, the same ε, the same batches in float64: losses equal, and at the end every number."""
+    """The same noise, the same ε, the same batches in float64: losses equal, and at the end every number.
+
+    Proves: GAN.
+    """
     options = {
         "non-saturating": {},
         "r1": {"r1": 3.0},

@@ -1,4 +1,4 @@
-"""Generators and discriminators: every size comes out, labels matter, weights start as they should."""
+"""Generators and discriminators: their formulas, every size, labels that matter, weights that start as they should."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from tinygen.models.gan import (
     DenseGenerator,
     init_normal,
 )
-from tinygen_tests.draws import stream
-from tinygen_tests.judge import host
+from tinygen_tests.draws import numbers, stream
+from tinygen_tests.judge import host, same, torch
+from tinygen_tests.nn.beside_torch import to_theirs
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 9, 7), (2, 5, 12), (1, 13, 32)]
 PAIRS = {
@@ -79,6 +80,64 @@ def test_a_label_changes_what_comes_out_and_labels_go_with_their_own_image(kind)
     a = host(D(same, y))
     assert len(np.unique(a)) == 3
     np.testing.assert_allclose(host(D(same, back)), a[::-1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+def test_dense_networks_are_their_formulas(classes):
+    """Proves: DenseGenerator, DenseDiscriminator."""
+    G = DenseGenerator((2, 3), 4, (7, 5), classes, rng=stream(0)).double()
+    D = DenseDiscriminator((2, 3), (7, 5), classes, rng=stream(1)).double()
+    z, x, y = numbers(0, (6, 4)), numbers(1, (6, 2, 3)), np.array([0, 2, 1, 1, 0, 2])
+    labels = () if classes is None else (tg.tensor(y),)
+
+    weights = {name: host(p) for name, p in G.named_parameters()}
+    E = weights.pop("label.weight", np.zeros((3, 7)))
+    W1, b1, W2, b2, W, b = weights.values()
+    h = np.maximum(np.maximum(z @ W1.T + b1 + E[y], 0) @ W2.T + b2, 0)
+    np.testing.assert_allclose(host(G(tg.tensor(z), *labels)).reshape(6, 6), np.tanh(h @ W.T + b), rtol=1e-10)
+
+    weights = {name: host(p) for name, p in D.named_parameters()}
+    V = weights.pop("label.weight", np.zeros((3, 5)))
+    W1, b1, W2, b2, w, b = weights.values()
+    leaky = lambda a: np.where(a > 0, a, 0.2 * a)
+    h = leaky(leaky(x.reshape(6, 6) @ W1.T + b1) @ W2.T + b2)
+    np.testing.assert_allclose(host(D(tg.tensor(x), *labels)), (h * (w + V[y])).sum(1) + b, rtol=1e-10)
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_convolutional_networks_are_their_formulas(classes, batch_norm):
+    """Windows of 4 for even sides and of 3 for odd ones; BatchNorm with the statistics of the batch.
+
+    Proves: ConvGenerator, ConvDiscriminator.
+    """
+    options = {"classes": classes, "batch_norm": batch_norm, "std": 0.5}
+    G = ConvGenerator((2, 9, 12), 4, (3, 5), rng=stream(0), **options).double()  # 9 → 5 → 3 and 12 → 6 → 3
+    D = ConvDiscriminator((2, 9, 12), (3, 5), rng=stream(1), **options).double()
+    z, x, y = numbers(0, (4, 4)), numbers(1, (4, 2, 9, 12)), np.array([0, 2, 1, 1])
+    labels, f = () if classes is None else (tg.tensor(y),), torch.nn.functional
+    linear = lambda h, part: f.linear(h, p[f"{part}.weight"], p[f"{part}.bias"])
+
+    def normed(h, part):
+        if not batch_norm:
+            return h
+        return f.batch_norm(h, None, None, p[f"{part}.weight"], p[f"{part}.bias"], training=True)
+
+    p = to_theirs(dict(G.named_parameters()))
+    h = linear(torch.from_numpy(z), "first") + (0 if classes is None else p["label.weight"][y])
+    first, second = (3, 6) if batch_norm else (2, 4)  # the places of the transposed convolutions
+    h = f.relu(normed(h.reshape(4, 5, 3, 3), "rest.1"))
+    h = f.conv_transpose2d(h, p[f"rest.{first}.weight"], p.get(f"rest.{first}.bias"), 2, 1)
+    h = f.relu(normed(h, f"rest.{first + 1}"))
+    h = f.conv_transpose2d(h, p[f"rest.{second}.weight"], p[f"rest.{second}.bias"], 2, 1)
+    same(G(tg.tensor(z), *labels), h.tanh())
+
+    p = to_theirs(dict(D.named_parameters()))
+    h = f.leaky_relu(f.conv2d(torch.from_numpy(x), p["features.0.weight"], p["features.0.bias"], 2, 1), 0.2)
+    h = f.conv2d(h, p["features.2.weight"], p.get("features.2.bias"), 2, 1)
+    h = f.leaky_relu(normed(h, "features.3"), 0.2).flatten(1)
+    a = linear(h, "last")[:, 0] + (0 if classes is None else (p["label.weight"][y] * h).sum(1))
+    same(D(tg.tensor(x), *labels), a)
 
 
 def test_the_label_of_a_discriminator_enters_by_projection():

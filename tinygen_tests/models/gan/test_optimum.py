@@ -46,10 +46,14 @@ def test_the_value_of_the_best_discriminator_is_twice_js_minus_ln_4(seed):
 @given(seed=seeds)
 @examples(30)
 def test_no_other_discriminator_has_a_higher_value(seed):
+    """Proves: optimal_discriminator, game_value."""
     p, q = densities(seed)
     D = host(optimal_discriminator(f64(p), f64(q)))
     np.testing.assert_allclose(D, np.where(p + q > 0, p / np.where(p + q > 0, p + q, 1), 0.5))
     best = host(game_value(f64(D), f64(p), f64(q)))
+    real, fake = p > 0, q > 0
+    by_hand = (p[real] * np.log(D[real])).sum() + (q[fake] * np.log(1 - D[fake])).sum()
+    assert best == pytest.approx(by_hand, abs=1e-12)
     rng = np.random.default_rng(seed)
     for scale in (1e-3, 0.1, 1.0):
         other = np.clip(D + scale * rng.standard_normal(D.shape), 1e-6, 1 - 1e-6)

@@ -103,6 +103,8 @@ def test_each_pair_has_an_epsilon_of_its_own_and_one_for_all_its_numbers():
     assert (x == x[:, :1, :1]).all()
     assert len(np.unique(x[:, 0, 0])) == 50 and x.min() >= 0 and x.max() < 1
     assert (x == host(interpolates(real, fake, rng=stream(0)))).all()
+    a, b = numbers(1, (50, 2, 3)), numbers(2, (50, 2, 3))
+    np.testing.assert_allclose(host(interpolates(f64(a), f64(b), rng=stream(0))), x * a + (1 - x) * b, rtol=1e-12)
     grown = interpolates(real.clone().requires_grad_(), fake, rng=stream(0))
     assert not grown.requires_grad
 

@@ -39,6 +39,7 @@ def test_a_code_changes_only_what_comes_after_it():
 
 
 def test_the_probabilities_of_all_rows_sum_to_one_and_draws_follow_them():
+    """Proves: CodePrior, CodePrior.log_prob."""
     p = prior()
     with tg.no_grad():
         for parameter in p.parameters():

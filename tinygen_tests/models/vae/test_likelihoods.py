@@ -15,6 +15,7 @@ from tinygen_tests.judge import host
 
 
 def test_the_bernoulli_is_the_cross_entropy():
+    """Proves: BernoulliLikelihood."""
     a, x = numbers(0, (2, 5)), numbers(1, (2, 5), 0, 1)
     p = BernoulliLikelihood()(tg.tensor(a))
     mean = 1 / (1 + np.exp(-a))

@@ -12,7 +12,7 @@ from tinygen.distributions import Normal
 from tinygen.models import DenseVAE, MixturePrior, NormalPrior, VampPrior
 from tinygen.models.vae.priors import NormalMixture, StandardNormal
 from tinygen_tests.draws import numbers, stream
-from tinygen_tests.judge import host, judge, torch
+from tinygen_tests.judge import host, judge, same, torch
 
 
 def mixture(K=4, D=2):
@@ -65,6 +65,20 @@ def test_priors_that_do_not_ask_the_encoder(kind):
     assert p.log_prob(tg.zeros(2, 6, 3)).shape == (2, 6)
     double = kind(3).double()(None).sample((2,), stream(0))
     assert double.dtype == tg.float64
+
+
+def test_priors_are_pytorchs_with_the_same_numbers():
+    """Proves: NormalPrior, MixturePrior."""
+    D, z = torch.distributions, numbers(0, (5, 2, 3))
+    prior = MixturePrior(3, 4, rng=stream(0)).double()
+    with tg.no_grad():
+        prior.logits.copy_(tg.tensor(numbers(1, (4,))))
+        prior.log_var.copy_(tg.tensor(numbers(2, (4, 3))))
+    π, μ, log_var = (torch.from_numpy(host(p).copy()) for p in (prior.logits, prior.loc, prior.log_var))
+    mixture = D.MixtureSameFamily(D.Categorical(logits=π), D.Independent(D.Normal(μ, (log_var / 2).exp()), 1))
+    same(prior(None).log_prob(tg.tensor(z)), mixture.log_prob(torch.from_numpy(z)))
+    normal = D.Independent(D.Normal(torch.zeros(3, dtype=torch.float64), 1.0), 1)
+    same(NormalPrior(3).double()(None).log_prob(tg.tensor(z)), normal.log_prob(torch.from_numpy(z)))
 
 
 def test_the_vamp_prior_is_the_mean_posterior_of_its_images():

@@ -16,12 +16,15 @@ def vectors(*shape, seed=1):
 
 
 def test_each_vector_gets_the_nearest_code():
+    """Proves: VectorQuantizer, VectorQuantizer.nearest, VectorQuantizer.lookup."""
     q = VectorQuantizer(7, 3, rng=stream(0)).double()
     z = vectors(4, 5, 3)
     found = q(z)
     e = host(q.weight)
     expected = ((host(z)[..., None, :] - e) ** 2).sum(-1).argmin(-1)
     np.testing.assert_array_equal(host(found.codes), expected)
+    np.testing.assert_array_equal(host(q.nearest(z)), expected)
+    np.testing.assert_array_equal(host(q.lookup(tg.tensor(expected))), e[expected])
     np.testing.assert_allclose(host(found.z_q), e[expected], rtol=1e-12)
     squares = ((host(z) - e[expected]) ** 2).sum(-1)
     for part in (found.codebook, found.commitment):

@@ -174,7 +174,10 @@ class Constant(nn.Module):
 
 
 def test_sigma_is_the_square_root_of_the_variance():
-    """Where others had exp(log σ²) for σ: with log σ² = ln 4, σ = 2."""
+    """Where others had exp(log σ²) for σ: with log σ² = ln 4, σ = 2.
+
+    Proves: VAE.encode.
+    """
     model = VAE(Constant(tg.tensor([0.5, math.log(4.0)])), Constant(tg.zeros(*SHAPE)), SHAPE, 1)
     q = model.encode(images(3))
     np.testing.assert_allclose(host(q.mean), 0.5)
@@ -185,7 +188,10 @@ def test_sigma_is_the_square_root_of_the_variance():
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_both_parts_are_summed_over_pixels_and_code_and_averaged_over_images(likelihood):
-    """Not over pixels: where that was done, the divergence was hundreds of times too weak."""
+    """Not over pixels: where that was done, the divergence was hundreds of times too weak.
+
+    Proves: VAE.
+    """
     a, log_var = numbers(1, SHAPE), numbers(2, (5,))
     μ = numbers(3, (5,))
     p_x = BernoulliLikelihood() if likelihood == "bernoulli" else GaussianLikelihood(0.3)
@@ -270,6 +276,7 @@ def test_every_size_comes_back_in_its_own_shape(kind, shape, likelihood):
 
 
 def test_samples_are_decoded_from_the_prior_and_are_the_same_again():
+    """Proves: VAE.sample."""
     model = KINDS["dense"](SHAPE, rng=stream(0))
     drawn = model.sample(6, rng=stream(3))
     expected = model.decode(tg.randn(6, 5, rng=stream(3)))
@@ -316,6 +323,35 @@ def test_a_path_begins_and_ends_at_the_two_reconstructions():
     np.testing.assert_allclose(host(frames)[[0, -1]], host(ends), rtol=1e-5)
     steps = np.diff(host(frames).reshape(6, -1), axis=0)
     np.testing.assert_allclose(host(distances), np.linalg.norm(steps, axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_path_is_straight_from_code_to_code(kind):
+    """Proves: VAE.path."""
+    model = KINDS[kind](SHAPE, rng=stream(0)).double()
+    a, b = images(2, dtype=tg.float64)
+    μ_a, μ_b = (host(model.encode(x.unsqueeze(0)).mean) for x in (a, b))
+    z = np.concatenate([(1 - j / 4) * μ_a + j / 4 * μ_b for j in range(5)])
+    logits = host(model.decoder(tg.tensor(z))).reshape(5, *SHAPE)
+    frames, distances = model.path(a, b, steps=5)
+    np.testing.assert_allclose(host(frames), 1 / (1 + np.exp(-logits)), rtol=1e-10)
+    between = np.sqrt((np.diff(host(frames), axis=0) ** 2).sum((1, 2, 3)))
+    np.testing.assert_allclose(host(distances), between, rtol=1e-10)
+
+
+@pytest.mark.parametrize("squash", [True, False])
+def test_a_code_is_decoded_to_the_mean_of_its_pixels(squash):
+    """W z + b itself under a Gaussian that does not squash it, else its sigmoid; the same by a Bernoulli's.
+
+    Proves: VAE.decode.
+    """
+    W, b, z = numbers(1, (6, 2)), numbers(2, (6,)), numbers(3, (4, 2))
+    a = z @ W.T + b
+    p_x = [GaussianLikelihood(0.7, squash=squash), *([BernoulliLikelihood()] if squash else [])]
+    for likelihood in p_x:
+        model = VAE(Constant(tg.zeros(4)), LinearDecoder(tg.tensor(W), tg.tensor(b)), (6,), 2, likelihood)
+        found = host(model.decode(tg.tensor(z)))
+        np.testing.assert_allclose(found, 1 / (1 + np.exp(-a)) if squash else a, rtol=1e-12)
 
 
 def test_active_units_are_those_whose_mean_moves():

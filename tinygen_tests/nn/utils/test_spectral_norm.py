@@ -128,8 +128,11 @@ def test_it_trains_and_dtypes_stay():
 def test_removing_keeps_the_weight():
     layer = spectral_norm(nn.Linear(4, 3))
     y = layer.eval()(tg.ones(2, 4))
+    σ = layer.weight_u.data @ layer.weight_orig.data @ layer.weight_v.data
+    expected = layer.weight_orig.data / σ
     assert remove_spectral_norm(layer) is layer and type(layer) is nn.Linear
     np.testing.assert_array_equal(layer(tg.ones(2, 4)).data, y.data)
+    np.testing.assert_allclose(layer.weight.data, expected, rtol=1e-6)
     assert set(layer.state_dict()) == {"weight", "bias"} and isinstance(layer.weight, nn.Parameter)
     with pytest.raises(ValueError, match="not normalised"):
         remove_spectral_norm(layer)
