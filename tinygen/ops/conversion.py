@@ -1,6 +1,9 @@
 """The same numbers in another dtype, on another device, or in memory of their own.
 
 Each of these is y = x as far as the dtypes agree, so the vjp brings g back: ∂L/∂x = g in x's dtype, on x's device.
+
+Shapes: (*) → (*).
+
 Source: ``torch.Tensor.NAME``.
 """
 
