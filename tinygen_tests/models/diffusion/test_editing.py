@@ -140,7 +140,6 @@ def test_what_stands_in_a_hole_does_not_matter_not_even_nan():
 
 
 def test_the_network_sees_known_pixels_with_the_noise_of_its_own_step():
-    """Proves: inpaint."""
     model = spied()
     x = tg.full((4, 1, 40, 40), 1.0)  # 1 inside, where the network says 0
     known = half((1, 40, 40))
@@ -151,6 +150,26 @@ def test_the_network_sees_known_pixels_with_the_noise_of_its_own_step():
     for k, (t, x_t) in enumerate(model.network.seen[1:], start=1):
         assert x_t[kept].mean() == pytest.approx(S.signal[t], abs=0.05), (k, t)
         assert x_t[kept].std() == pytest.approx(S.noise[t], rel=0.06), (k, t)
+
+
+def test_each_step_joins_the_images_noised_pixels_with_the_samplers_others():
+    """DDIM draws no noise of its own, so that both parts of x_p follow from x_t and one ε.
+
+    Proves: inpaint.
+    """
+    model = spied((1, 6, 6), answer=0.25).to(tg.float64)
+    x, known = tg.rand(3, 1, 6, 6, rng=stream(0), dtype=tg.float64), half((1, 6, 6))
+    inpaint(model, x, tg.tensor(known), sampler=model.sampler(DDIMSampler, 5), resample=1, rng=stream(1))
+    rng, image = stream(1), 2 * host(x) - 1
+    expected = host(tg.randn(3, 1, 6, 6, rng=rng, dtype=tg.float64))
+    steps = [t for t, _ in model.network.seen]
+    assert steps == [30, 24, 18, 12, 6]
+    for (t, x_t), p in zip(model.network.seen, [*steps[1:], 0], strict=True):
+        np.testing.assert_allclose(x_t, expected, rtol=1e-9, atol=1e-12)
+        A, P = S.alpha_bar[t], S.alpha_bar[p]
+        drawn = np.sqrt(P) * 0.25 + np.sqrt(1 - P) * (x_t - np.sqrt(A) * 0.25) / np.sqrt(1 - A)
+        ε = host(tg.randn(3, 1, 6, 6, rng=rng, dtype=tg.float64))
+        expected = np.where(known, np.sqrt(P) * image + np.sqrt(1 - P) * ε, drawn)
 
 
 def test_going_back_one_step_keeps_the_marginal_of_that_step():
