@@ -95,4 +95,4 @@ def test_a_symbol_without_formula_or_test_is_named():
     bare = Symbol("tinygen.optim.adam.Adam._averages", "tinygen.optim.adam.Adam._averages", "function")
     bare.__dict__["doc"] = parse("Something.")
     first, second = formula_index.problems(bare)
-    assert "states no formula" in first and "used by no test" in second
+    assert "states no formula" in first and "no test in tinygen_tests that judges" in second
