@@ -10,34 +10,29 @@ where X_{i,v} lies in the picture as it is: its rows are the channels of the pic
 picture is left out of the product instead of multiplied as zeros: at the upper and lower edge u takes fewer values,
 at the left and right edge fewer columns get a product added.
 
-A task is a few output rows: a handful of long NumPy calls, which is also what threads under Python's interpreter
-lock want. Products are cut into blocks of columns that OpenBLAS multiplies without packing (kernels/products.py).
-Sums are done in an order that depends on the shapes alone.
+A task (kernels/batch_last_tiles.py) is a few output rows: a handful of long NumPy calls, which is also what threads
+under Python's interpreter lock want. Products are cut into blocks of columns that OpenBLAS multiplies without packing
+(kernels/products.py). Sums are done in an order that depends on the shapes alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from tinygen.kernels import batch_last_tiles as tiles
 from tinygen.kernels.buffers import rows_of
-from tinygen.kernels.products import BLOCK
 from tinygen.kernels.reordering import copy_into
 from tinygen.kernels.threads import LINE, aligned, run, scratch
 from tinygen.kernels.windows import Pair, Window, phases
 
 LEAST = 16  # pictures from where on this order pays: one cache line of each place and channel
-_MOST = 192  # pictures in a task
-_WORK = 1 << 25  # multiplications in a task: about half a millisecond
-_SERIAL = 1 << 22  # multiplications below which one thread is as fast as two
-_STEP = 1 << 21  # bytes of the products that are added up at a time
 _FEW = 4  # up to so many channels out, products are added up instead of windows read
 _GATHERED = 64  # windows of up to so many numbers are copied together (im2col): products over less sums are slow
-_CHUNK = 256  # columns of a product that is done without packing
 
 Task = Callable[[], Any]
 
@@ -45,15 +40,6 @@ Task = Callable[[], Any]
 def suits(x: np.ndarray, window: Window, groups: int) -> bool:
     """Whether a convolution is done in this order; kernels/cpu.py does the others."""
     return len(x) >= LEAST and x.size > 0 and groups == 1 and window.dilation == (1, 1)
-
-
-class Span(NamedTuple):
-    """Output places start … stop, all of which see the taps first … last − 1 inside the picture."""
-
-    start: int
-    stop: int
-    first: int
-    last: int
 
 
 def batch_last(x: np.ndarray) -> np.ndarray:
@@ -76,96 +62,19 @@ def _on_line(rows: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1024)
-def _spans(start: int, stop: int, size: int, taps: int, stride: int, padding: int) -> tuple[Span, ...]:
-    """Output places start … stop of one axis, in runs that see the same taps."""
-    found: list[Span] = []
-    for i in range(start, stop):
-        first = min(max(padding - stride * i, 0), taps)
-        last = max(min(size + padding - stride * i, taps), first)
-        if found and found[-1][2:] == (first, last):
-            found[-1] = found[-1]._replace(stop=i + 1)
-        else:
-            found.append(Span(i, i + 1, first, last))
-    return tuple(found)
-
-
-@lru_cache(maxsize=1024)
-def _reached(out: int, size: int, taps: int, stride: int, padding: int) -> tuple[tuple[int, int, int], ...]:
-    """(tap, start, stop) for each tap of one axis: output places where it is inside; widest first."""
-    found = []
-    for v in range(taps):
-        start = max(-((v - padding) // stride), 0)
-        stop = min((size - 1 + padding - v) // stride + 1, out)
-        if start < stop:
-            found.append((v, start, stop))
-    return tuple(sorted(found, key=lambda span: (span[1] - span[2], span[0])))
-
-
-@lru_cache(maxsize=1024)
-def _chunk(n: int, k: int, o: int) -> int:
-    """How many of n columns are multiplied at a time: a divisor of n small enough, or all of them, packed."""
-    for d in range(min(n, _CHUNK, BLOCK // (k * o)), 31, -1):
-        if n % d == 0 and d % 16 == 0:
-            return d
-    return n
-
-
-@lru_cache(maxsize=1024)
 def _sums(n: int, k: int, o: int) -> tuple[int, int]:
     """Over how many places, for how many channels out, a product of the weight gradient goes.
 
     It begins anew after so many places, and what it has found is added up: the fewer times the better.
     """
     for wide in (o, 32):
-        if o % wide == 0 and _chunk(n, k, wide) >= min(n, 128):
-            return _chunk(n, k, wide), wide
+        if o % wide == 0 and tiles.chunk(n, k, wide) >= min(n, 128):
+            return tiles.chunk(n, k, wide), wide
     return n, o
 
 
 def _sum_chunk(n: int, k: int, o: int) -> int:
     return _sums(n, k, o)[0]
-
-
-@lru_cache(maxsize=1024)
-def _cut(N: int, oh: int, work: int) -> tuple[tuple[int, int, int, int], ...]:
-    """(n0, n1, i0, i1) of the tasks, for ``work`` multiplications in an output row of one picture.
-
-    Tasks are taken one by one, so an even number of equal ones, or a short one at the end, leaves no thread idle. Where
-    an odd number of tasks of one row each remains, the last row's pictures are shared by two.
-    """
-    parts = -(-N // _MOST)
-    pictures = [N * k // parts // 16 * 16 for k in range(parts)] + [N]
-    least = 4 if oh * work * N > _WORK else 2  # calls of 100 µs rather than work for more threads than two
-    pieces = min(max(oh * work * N // parts // _WORK, -(-least // parts)) + 1 & ~1, oh)
-    if 2 * pieces > oh and 2 * work * N > _WORK:
-        pieces = oh  # rather than tasks of one row beside tasks of two
-    short, longer = divmod(oh, pieces)
-    rows = [*(i * (short + 1) for i in range(longer)), *(oh - i * short for i in range(pieces - longer, -1, -1))]
-    tiles = [(n0, n1, i0, i1) for i0, i1 in zip(rows, rows[1:]) for n0, n1 in zip(pictures, pictures[1:])]
-    n0, n1, i0, i1 = tiles[-1]
-    half = (n0 + n1) // 32 * 16
-    if len(tiles) % 2 and oh == pieces and n0 < half:
-        tiles[-1:] = [(n0, half, i0, i1), (half, n1, i0, i1)]
-    return tuple(tiles)
-
-
-def _windows(
-    x: np.ndarray, top: int, left: int, n0: int, shape: tuple[int, ...], stride: Pair, chunk: Callable[[int], int]
-) -> np.ndarray:
-    """X_{i,v} for rows and columns of windows that begin at (top, left), K = kernel rows × channels, cut into chunks.
-
-    Shapes: (I, J, n/c, K, c) with c = chunk(n); with stride 1 and all pictures, the J columns are one run of J·n.
-    """
-    _, C, W, N = x.shape
-    I, J, K, n = shape
-    item = x.itemsize
-    row = C * W * N * item
-    if stride[1] == 1 and n == N:
-        J, n = 1, J * n
-    c = chunk(n)
-    # One call instead of four: two threads cannot share the time that Python takes.
-    strides = (stride[0] * row, stride[1] * N * item, c * item, W * N * item, item)
-    return np.ndarray((I, J, n // c, K, c), x.dtype, x, top * row + (left * N + n0) * item, strides)
 
 
 def _multiply(w: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
@@ -174,51 +83,15 @@ def _multiply(w: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     np.matmul(w, x, out=out.reshape(I, len(w), J, parts, c).transpose(0, 2, 3, 1, 4))
 
 
-def _gathered(
-    x: np.ndarray,
-    tile: tuple[int, int, int, int],
-    kernel: Pair,
-    stride: Pair,
-    padding: Pair,
-    ow: int,
-    chunk: Callable[[int], int],
-) -> np.ndarray:
-    """The windows of a tile, copied: (I, 1, ow·n/c, kw·kh·C, c) in scratch memory, with c = chunk(ow·n).
-
-    The tile's part of the picture is put into zeros first, so that all its windows are one view and one copy.
-    """
-    H, C, W, _ = x.shape
-    n0, n1, i0, i1 = tile
-    (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
-    top, left = sh * i0 - ph, -pw
-    high, wide, n = sh * (i1 - i0 - 1) + kh, sw * (ow - 1) + kw, n1 - n0
-    a, b = max(top, 0), min(top + high, H)
-    c, d = max(left, 0), min(left + wide, W)
-    if (a, b, c, d) == (top, top + high, left, left + wide):
-        near, offset = x, x.strides[0] * a + x.strides[2] * c + x.strides[3] * n0
-    else:
-        near, offset = scratch("padded", (high, C, wide, n), x.dtype), 0
-        near[...] = 0
-        if a < b and c < d:
-            near[a - top : b - top, :, c - left : d - left] = x[a:b, :, c:d, n0:n1]
-    u, k, v, m = near.strides
-    # not as_strided: it takes ten times as long
-    windows = np.ndarray((i1 - i0, kw, kh, C, ow, n), x.dtype, near, offset, (sh * u, v, u, k, sw * v, m))
-    copied = scratch("windows", windows.shape, x.dtype)
-    np.copyto(copied, windows)
-    c = chunk(ow * n)
-    return copied.reshape(i1 - i0, 1, kw * kh * C, ow * n // c, c).swapaxes(2, 3)
-
-
 # ------------------------------------------------------------------------- convolution and its transpose
 
 
 def correlate(
-    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, stride: Pair, padding: Pair
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, stride: Pair, padding: Pair, shared: bool
 ) -> list[Task]:
     """The tasks of y = conv(x, w) + b: x (H, C, W, N), w (kh, kw, C, O), y (oh, O, ow, N) whose rows may be apart.
 
-    Padding may be negative: rows that are skipped.
+    ``shared`` tells whether several threads will do them. Padding may be negative: rows that are skipped.
     """
     kh, kw, C, O = w.shape
     oh, _, ow, N = y.shape
@@ -229,8 +102,8 @@ def correlate(
     matrix = taps.swapaxes(0, 1).reshape(O, -1) if gather else taps
     bias = None if b is None else b[:, None, None]
     work = partial(_correlate_gathered, kernel=(kh, kw)) if gather else _correlate
-    tiles = _cut(N, oh, kh * kw * C * O * ow)
-    return [partial(work, x, matrix, bias, y, tile, stride=stride, padding=padding) for tile in tiles]
+    cuts = tiles.cut(N, oh, kh * kw * C * O * ow, shared)
+    return [partial(work, x, matrix, bias, y, tile, stride=stride, padding=padding) for tile in cuts]
 
 
 def _correlate_gathered(
@@ -245,9 +118,9 @@ def _correlate_gathered(
 ) -> None:
     n0, n1, i0, i1 = tile
     O, ow = y.shape[1:3]
-    chunk = partial(_chunk, k=w.shape[1], o=O)
-    for i, j in _steps(i0, i1, (O + w.shape[1]) * ow * (n1 - n0) * x.itemsize // 2):
-        windows = _gathered(x, (n0, n1, i, j), kernel, stride, padding, ow, chunk)
+    chunk = partial(tiles.chunk, k=w.shape[1], o=O)
+    for i, j in tiles.steps(i0, i1, (O + w.shape[1]) * ow * (n1 - n0) * x.itemsize // 2):
+        windows = tiles.gathered(x, (n0, n1, i, j), kernel, stride, padding, ow, chunk)
         target = y[i:j, :, :, n0:n1]
         total = scratch("sum", target.shape, x.dtype)
         _multiply(w, windows, total)
@@ -255,12 +128,6 @@ def _correlate_gathered(
             target[...] = total
         else:
             np.add(total, b, out=target)
-
-
-def _steps(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
-    """Runs of rows of ``size`` bytes each, about _STEP bytes in a run."""
-    step = max(_STEP // max(size, 1), 1)
-    return ((i, min(i + step, stop)) for i in range(start, stop, step))
 
 
 def _correlate(
@@ -278,10 +145,10 @@ def _correlate(
     H, C, W, _ = x.shape
     kw, O, K = taps.shape
     ow = y.shape[2]
-    columns = _reached(ow, W, kw, sw, pw)
-    for start, stop, first, last in _spans(i0, i1, H, K // C, sh, ph):
-        chunk = partial(_chunk, k=(last - first) * C, o=O)
-        for i, j in _steps(start, stop, O * ow * (n1 - n0) * x.itemsize):
+    columns = tiles.reached(ow, W, kw, sw, pw)
+    for start, stop, first, last in tiles.spans(i0, i1, H, K // C, sh, ph):
+        chunk = partial(tiles.chunk, k=(last - first) * C, o=O)
+        for i, j in tiles.steps(start, stop, O * ow * (n1 - n0) * x.itemsize):
             target = y[i:j, :, :, n0:n1]
             direct = target.strides[2:] == ((n1 - n0) * x.itemsize, x.itemsize)
             total = target if direct else scratch("sum", target.shape, x.dtype)
@@ -291,7 +158,7 @@ def _correlate(
                     total[...] = 0
                 out = total if k == 0 and whole else scratch("product", (j - i, O, right - left, n1 - n0), x.dtype)
                 shape = (j - i, right - left, (last - first) * C, n1 - n0)
-                windows = _windows(x, sh * i + first - ph, sw * left + v - pw, n0, shape, stride, chunk)
+                windows = tiles.windows(x, sh * i + first - ph, sw * left + v - pw, n0, shape, stride, chunk)
                 _multiply(taps[v, :, first * C : last * C], windows, out)
                 if out is not total:
                     part = total[:, :, left:right]
@@ -305,7 +172,14 @@ def _correlate(
 
 
 def scatter(
-    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray, stride: Pair, first: Pair, step: int
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    y: np.ndarray,
+    stride: Pair,
+    first: Pair,
+    step: int,
+    shared: bool,
 ) -> list[Task]:
     """The tasks of y = b + Σ_{u,v} w_{u,v} x put at places s·i + first + step·u: multiply first, then add.
 
@@ -314,9 +188,9 @@ def scatter(
     kh, kw, C, O = w.shape
     matrix = aligned((kh * kw * O, C), x.dtype)
     matrix[...] = w.transpose(0, 1, 3, 2).reshape(-1, C)
-    tiles = _cut(y.shape[3], y.shape[0], -(-kh * kw * C * O * y.shape[2] // (stride[0] * stride[1])))
+    cuts = tiles.cut(y.shape[3], y.shape[0], -(-kh * kw * C * O * y.shape[2] // (stride[0] * stride[1])), shared)
     bias = 0 if b is None else b[:, None, None]
-    return [partial(_scatter, x, matrix, bias, y, tile, (kh, kw), stride, first, step) for tile in tiles]
+    return [partial(_scatter, x, matrix, bias, y, tile, (kh, kw), stride, first, step) for tile in cuts]
 
 
 def _scatter(
@@ -341,8 +215,8 @@ def _scatter(
     total[...] = b
     if top < bottom:
         product = scratch("product", (bottom - top, kh * kw * O, W, n1 - n0), x.dtype)
-        chunk = partial(_chunk, k=C, o=len(w))
-        _multiply(w, _windows(x, top, 0, n0, (bottom - top, W, C, n1 - n0), (1, 1), chunk), product)
+        chunk = partial(tiles.chunk, k=C, o=len(w))
+        _multiply(w, tiles.windows(x, top, 0, n0, (bottom - top, W, C, n1 - n0), (1, 1), chunk), product)
         planes = product.reshape(bottom - top, kh, kw, O, W, n1 - n0)
         for u in range(kh):
             shift = first[0] + step * u
@@ -366,17 +240,18 @@ def accumulate(x: np.ndarray, y: np.ndarray, kernel: Pair, stride: Pair, padding
     A lane is a run of tasks' tiles, added up one after the other; then the lanes are added, in their order.
     """
     (kh, kw), C, (oh, O, ow, N) = kernel, x.shape[1], y.shape
-    tiles = _cut(N, oh, kh * kw * C * O * ow)
-    lanes = min(len(tiles), max(4, min(16, (4 << 20) // (kh * kw * C * O * x.itemsize))))
+    shared = tiles.worth(kh * kw * C * O * ow * oh * N, x, y)
+    cut = tiles.cut(N, oh, kh * kw * C * O * ow, shared)
+    lanes = min(len(cut), max(4, min(16, (4 << 20) // (kh * kw * C * O * x.itemsize))))
     totals = np.zeros((lanes, kw, kh * C, O), x.dtype)
-    cuts = [len(tiles) * k // lanes for k in range(lanes + 1)]
+    ends = [len(cut) * k // lanes for k in range(lanes + 1)]
     gather = kw > 1 and kh * kw * C <= _GATHERED
     work = _lane_gathered if gather else _lane
     tasks: list[Task] = [
-        partial(work, x, y, tiles[i:j], kernel, stride, padding, totals[k])
-        for k, (i, j) in enumerate(zip(cuts, cuts[1:]))
+        partial(work, x, y, cut[i:j], kernel, stride, padding, totals[k])
+        for k, (i, j) in enumerate(zip(ends, ends[1:]))
     ]
-    run(tasks, kh * kw * C * O * ow * oh * N >= _SERIAL)
+    run(tasks, shared)
     return totals.sum(0) if lanes > 1 else totals[0]
 
 
@@ -399,35 +274,35 @@ def _add_products(x: np.ndarray, y: np.ndarray, total: np.ndarray) -> None:
 
 
 def _lane(
-    x: np.ndarray, y: np.ndarray, tiles: tuple, kernel: Pair, stride: Pair, padding: Pair, total: np.ndarray
+    x: np.ndarray, y: np.ndarray, lane: tuple, kernel: Pair, stride: Pair, padding: Pair, total: np.ndarray
 ) -> None:
     (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
     H, C, W, N = x.shape
     O, ow = y.shape[1:3]
-    columns = _reached(ow, W, kw, sw, pw)
-    for n0, n1, i0, i1 in tiles:
+    columns = tiles.reached(ow, W, kw, sw, pw)
+    for n0, n1, i0, i1 in lane:
         n = n1 - n0
-        for start, stop, first, last in _spans(i0, i1, H, kh, sh, ph):
+        for start, stop, first, last in tiles.spans(i0, i1, H, kh, sh, ph):
             if first == last:
                 continue
             chunk = partial(_sum_chunk, k=(last - first) * C, o=O)
-            for i, j in _steps(start, stop, O * ow * n * x.itemsize):
+            for i, j in tiles.steps(start, stop, O * ow * n * x.itemsize):
                 turned = _turned(y[i:j, :, :, n0:n1])
                 for v, left, right in columns:
                     shape = (j - i, right - left, (last - first) * C, n)
-                    windows = _windows(x, sh * i + first - ph, sw * left + v - pw, n0, shape, stride, chunk)
+                    windows = tiles.windows(x, sh * i + first - ph, sw * left + v - pw, n0, shape, stride, chunk)
                     _add_products(windows, turned[:, left:right], total[v, first * C : last * C])
 
 
 def _lane_gathered(
-    x: np.ndarray, y: np.ndarray, tiles: tuple, kernel: Pair, stride: Pair, padding: Pair, total: np.ndarray
+    x: np.ndarray, y: np.ndarray, lane: tuple, kernel: Pair, stride: Pair, padding: Pair, total: np.ndarray
 ) -> None:
     O, ow = y.shape[1:3]
     K = kernel[0] * kernel[1] * x.shape[1]
     chunk = partial(_sum_chunk, k=K, o=O)
-    for n0, n1, i0, i1 in tiles:
-        for i, j in _steps(i0, i1, (O + K) * ow * (n1 - n0) * x.itemsize // 2):
-            windows = _gathered(x, (n0, n1, i, j), kernel, stride, padding, ow, chunk)
+    for n0, n1, i0, i1 in lane:
+        for i, j in tiles.steps(i0, i1, (O + K) * ow * (n1 - n0) * x.itemsize // 2):
+            windows = tiles.gathered(x, (n0, n1, i, j), kernel, stride, padding, ow, chunk)
             _add_products(windows, _turned(y[i:j, :, :, n0:n1]), total.reshape(K, O))
 
 
@@ -439,13 +314,13 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, window: Window) -
     O, C, kh, kw = w.shape
     y = aligned((window.out[0], O, window.out[1], len(x)), x.dtype)
     if y.size:
-        rows, taps = batch_last(x), w.transpose(2, 3, 1, 0)
+        rows, taps, shared = batch_last(x), w.transpose(2, 3, 1, 0), tiles.worth(y.size * C * kh * kw, x, y)
         if window.stride == (1, 1) and kh * kw > 1 and O <= _FEW and C > 2 * O:
-            tasks = scatter(rows, taps, b, y, (1, 1), window.padding, -1)
+            tasks = scatter(rows, taps, b, y, (1, 1), window.padding, -1, shared)
         else:
-            tasks = correlate(rows, taps, b, y, window.stride, window.padding)
+            tasks = correlate(rows, taps, b, y, window.stride, window.padding, shared)
         with rows_of(window.out[1] * len(x)):
-            run(tasks, y.size * C * kh * kw >= _SERIAL)
+            run(tasks, shared)
     return y.transpose(3, 1, 0, 2)
 
 
@@ -455,8 +330,9 @@ def conv_transpose2d(y: np.ndarray, w: np.ndarray, b: np.ndarray | None, window:
     x = aligned((window.size[0], C, window.size[1], len(y)), y.dtype)
     if x.size:
         (sh, sw), (ph, pw), rows, taps = window.stride, window.padding, batch_last(y), w.transpose(2, 3, 0, 1)
+        shared = tiles.worth(y.size * C * kh * kw, x, y)
         if C <= _FEW and O > 2 * C:
-            tasks = scatter(rows, taps, b, x, (sh, sw), (-ph, -pw), 1)
+            tasks = scatter(rows, taps, b, x, (sh, sw), (-ph, -pw), 1, shared)
         else:
             parts = [
                 correlate(
@@ -466,6 +342,7 @@ def conv_transpose2d(y: np.ndarray, w: np.ndarray, b: np.ndarray | None, window:
                     x[i.remainder :: sh, :, j.remainder :: sw],
                     (1, 1),
                     (i.padding, j.padding),
+                    shared,
                 )
                 for i in phases(0, window)
                 for j in phases(1, window)
@@ -473,7 +350,7 @@ def conv_transpose2d(y: np.ndarray, w: np.ndarray, b: np.ndarray | None, window:
             # All phases of some rows one after the other: they read the same rows, from the cache.
             tasks = [task for tile in zip_longest(*parts) for task in tile if task is not None]
         with rows_of(window.out[1] * len(y)):
-            run(tasks, y.size * C * kh * kw >= _SERIAL)
+            run(tasks, shared)
     return x.transpose(3, 1, 0, 2)
 
 
@@ -501,5 +378,5 @@ def channel_sums(y: np.ndarray) -> np.ndarray:
         for i, j in zip(cuts, cuts[1:])
         if i < j
     ]
-    run(tasks, 8 * y.size >= _SERIAL)
+    run(tasks, tiles.worth(0, y))
     return sums.sum(0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinygen.kernels import batch_last, threads, windows
+from tinygen.kernels import batch_last, batch_last_tiles, threads, windows
 from tinygen.kernels.windows import Window
 
 pytestmark = pytest.mark.cpu_only("NumPy's kernels")
@@ -33,7 +33,12 @@ CASES = [
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("counts", "size", "kernel", "stride", "padding"), CASES)
-def test_the_three_products_are_those_of_the_definition(counts, size, kernel, stride, padding, dtype):
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_three_products_are_those_of_the_definition(
+    monkeypatch, shared, counts, size, kernel, stride, padding, dtype
+):
+    """Cut into tasks for several threads, or for one alone."""
+    monkeypatch.setattr(batch_last_tiles, "_SERIAL", 0 if shared else 1 << 60)
     N, C, O = counts
     draw = np.random.default_rng(0)
     window = _window(size, kernel, stride, padding)
@@ -76,7 +81,8 @@ def test_an_array_off_the_cache_line_gives_the_same_bits():
     np.testing.assert_array_equal(*found)
 
 
-def test_the_number_of_threads_does_not_change_a_bit():
+def test_the_number_of_threads_does_not_change_a_bit(monkeypatch):
+    monkeypatch.setattr(batch_last_tiles, "_SERIAL", 0)
     draw, window = np.random.default_rng(3), _window((14, 14), (3, 3), (1, 1), (1, 1))
     x = draw.standard_normal((64, 32, 14, 14)).astype(np.float32)
     w = draw.standard_normal((32, 32, 3, 3)).astype(np.float32)
@@ -97,22 +103,6 @@ def test_the_number_of_threads_does_not_change_a_bit():
 def test_channel_sums_of_every_row():
     y = np.random.default_rng(4).standard_normal((5, 3, 7, 16)).transpose(3, 1, 0, 2)
     np.testing.assert_allclose(batch_last.channel_sums(y), y.sum((0, 2, 3)), rtol=1e-12)
-
-
-@pytest.mark.parametrize("work", [9, 1 << 14, 1 << 18, 1 << 20])
-@pytest.mark.parametrize("N", [16, 33, 128, 400])
-def test_tasks_cover_every_row_of_every_picture_once(N, work):
-    for oh in range(1, 30):
-        times = np.zeros((N, oh), int)
-        for n0, n1, i0, i1 in batch_last._cut(N, oh, work):
-            times[n0:n1, i0:i1] += 1
-        assert (times == 1).all(), oh
-
-
-def test_an_odd_number_of_rows_is_shared_by_two_threads():
-    tiles = batch_last._cut(128, 7, 1 << 18)
-    assert [n1 - n0 for n0, n1, _, _ in tiles] == [128] * 6 + [64] * 2
-    assert [i1 - i0 for _, _, i0, i1 in tiles] == [1] * 8
 
 
 def test_what_is_left_to_the_other_kernels():

@@ -153,7 +153,7 @@ MUTANTS = [
     ),
     Mutant(
         "batch-last-pictures-overlap",
-        "tinygen/kernels/batch_last.py",
+        "tinygen/kernels/batch_last_tiles.py",
         "x, top * row + (left * N + n0) * item, strides)",
         "x, top * row + left * N * item, strides)",
         "of many pictures, every task reads the first ones",
@@ -169,11 +169,11 @@ MUTANTS = [
     ),
     Mutant(
         "batch-last-half-of-a-row-is-forgotten",
-        "tinygen/kernels/batch_last.py",
+        "tinygen/kernels/batch_last_tiles.py",
         "        tiles[-1:] = [(n0, half, i0, i1), (half, n1, i0, i1)]\n",
         "        tiles[-1:] = [(n0, half, i0, i1)]\n",
         "where an odd number of rows is shared by two, the last row of half the pictures holds what was there before",
-        "kernels/test_batch_last.py::test_tasks_cover_every_row_of_every_picture_once*",
+        "kernels/test_batch_last_tiles.py::test_tasks_cover_every_row_of_every_picture_once*",
     ),
     Mutant(
         "batch-last-lanes-are-not-added",

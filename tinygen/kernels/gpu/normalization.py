@@ -10,7 +10,7 @@ of ``run`` neighbouring numbers, ``stride`` apart, from an offset that the group
 
 so one kernel serves all four. μ, σ² and r are kept once for each channel of an example, as the ops want them: (1, C)
 for batch_norm, (N, C) for instance_norm and group_norm (repeated within a group). The formulas are derived in
-ops/normalization.py, whose equation (2) is ``normalize_vjp``.
+ops/standardization.py, whose equation (2) is ``normalize_vjp``.
 """
 
 from __future__ import annotations
