@@ -1,6 +1,6 @@
 """Normalisation of large NumPy arrays (N, C, …), in few passes over memory.
 
-The formulas are those of :mod:`tinygen.ops.normalization`, whose readable ops define what these functions compute.
+The formulas are those of :mod:`tinygen.ops.standardization`, whose readable ops define what these functions compute.
 A group is either in one example, as in group_norm (then a block of examples is read once: its sums, its result and all
 steps between stay in the processor's cache), or a channel over all examples, as in batch_norm (then all sums come
 first, and the array is read a second time).

@@ -26,9 +26,9 @@ from tinygen.kernels.buffers import rows_of
 from tinygen.kernels.threads import run, scratch
 
 _SERIAL = 1 << 22  # bytes of an array below which waking another thread costs what it saves
-_TASK = 3 << 19  # bytes of the array that a task goes over, if there are groups enough
+_TASK = 6 << 20  # bytes of the array that a task goes over, if there are groups enough
 _MOST = 8  # tasks of one array
-_STEP = 1 << 18  # bytes of the result that are gone over by one step of a formula before the next step
+_STEP = 1 << 19  # bytes of the result that are gone over by one step of a formula before the next step
 LOST = 10  # μ²/σ² from where on σ² is computed anew from x − μ
 
 Normalized = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
