@@ -17,9 +17,10 @@ from tinygen.kernels.windows import Pair
 
 _MOST = 192  # pictures in a task
 _WORK = 1 << 25  # multiplications in a task: about half a millisecond
+_MANY = 8  # tasks, above four; less work is done in four longer ones
 _SERIAL = 3 << 25  # multiplications below which one thread is as fast as two: about a millisecond
 _MOVED = 64  # multiplications that take as long as a number read or written
-_STEP = 1 << 21  # bytes of the products that are added up at a time
+_STEP = 1 << 19  # bytes of the products that are added up at a time
 _CHUNK = 256  # columns of a product that is done without packing
 
 
@@ -84,9 +85,11 @@ def cut(N: int, oh: int, work: int, shared: bool) -> tuple[tuple[int, int, int, 
     pictures = [N * k // parts // 16 * 16 for k in range(parts)] + [N]
     if not shared:
         return tuple((n0, n1, 0, oh) for n0, n1 in zip(pictures, pictures[1:]))
-    least = 4 if oh * work * N > _WORK else 2  # calls of 100 µs rather than work for more threads than two
-    pieces = min(max(oh * work * N // parts // _WORK, -(-least // parts)) + 1 & ~1, oh)
-    if 2 * pieces > oh and 2 * work * N > _WORK:
+    total = oh * work * N
+    least = 4 if total > _WORK else 2  # calls of 100 µs rather than work for more threads than two
+    wanted = total // parts // _WORK if total > _MANY * _WORK else 0
+    pieces = min(max(wanted, -(-least // parts)) + 1 & ~1, oh)
+    if wanted and 2 * pieces > oh and 2 * work * N > _WORK:
         pieces = oh  # rather than tasks of one row beside tasks of two
     short, longer = divmod(oh, pieces)
     rows = [*(i * (short + 1) for i in range(longer)), *(oh - i * short for i in range(pieces - longer, -1, -1))]

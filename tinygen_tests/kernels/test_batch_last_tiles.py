@@ -20,9 +20,14 @@ def test_tasks_cover_every_row_of_every_picture_once(shared, N, work):
 
 
 def test_an_odd_number_of_rows_is_shared_by_two_threads():
-    tiles = cut(128, 7, 1 << 18, True)
+    tiles = cut(128, 7, 1 << 19, True)
     assert [n1 - n0 for n0, n1, _, _ in tiles] == [128] * 6 + [64] * 2
     assert [i1 - i0 for _, _, i0, i1 in tiles] == [1] * 8
+
+
+def test_little_work_is_done_in_four_tasks():
+    assert [i1 - i0 for _, _, i0, i1 in cut(128, 7, 1 << 18, True)] == [2, 2, 2, 1]
+    assert len(cut(128, 28, 1 << 18, True)) == 28
 
 
 def test_one_thread_takes_all_rows_of_some_pictures():
