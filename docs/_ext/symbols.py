@@ -201,7 +201,9 @@ GROUPS = {
     "Resampling and padding": "ops.resampling ops.padding nn.resampling",
     "Shapes": "ops.shape ops.conversion nn.shape",
     "Indexing and embedding": "ops.indexing ops.embedding nn.sparse",
-    "Normalisation": "ops.standardization ops.normalization nn.normalization nn.utils.spectral_norm",
+    "Normalisation": (
+        "ops.standardization ops.layer_normalization ops.normalization nn.normalization nn.utils.spectral_norm"
+    ),
     "Dropout": "ops.dropout nn.dropout",
     "Losses": "ops.losses ops.cross_entropy nn.loss",
     "Losses of GANs": "models.gan.losses models.gan.penalties models.gan.optimum models.gan.coverage",

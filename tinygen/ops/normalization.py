@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinygen.ops.elementwise import clamp, rsqrt
+from tinygen.ops.layer_normalization import fused, suits
 from tinygen.ops.reduction import norm
 from tinygen.ops.standardization import Group, per_channel, standardize
 from tinygen.tensor import Tensor
@@ -151,6 +152,8 @@ def layer_norm(
         raise ValueError(f"{who}: normalized_shape {shape} is not the end of the input's shape {input.shape}")
     _check(who, input, 1, "(…, *normalized_shape)", shape, weight=weight, bias=bias)
     group = Group(tuple(range(input.ndim - len(shape), input.ndim)))
+    if suits(input, group):
+        return fused(input, weight, bias, group, eps)
     y = standardize(input, None, None, group, eps)[0]
     if weight is not None:
         y = y * weight

@@ -243,8 +243,11 @@ def _(G, g, x, weight_shape, group, statistics):
 
 @_normalize_vjp.vjp("x")
 def _(G, h, g, x, weight, group, statistics):
-    if weight is not None:
-        g = g * weight
+    return vjp_in_x(G, h, g if weight is None else g * weight, x, group, statistics)
+
+
+def vjp_in_x(G: Tensor, h: Tensor, g: Tensor, x: Tensor, group: Group, statistics: Statistics) -> Tensor:
+    """Equation (3): the vjp of h(g, x) in x, for its cotangent G and its value h."""
     x_hat = _normalize(x, None, None, group, statistics)
     r = _rstd(x, group, statistics)
     k = G * _average(x_hat * g, group) + g * _average(x_hat * G, group)

@@ -167,4 +167,28 @@ MUTANTS = [
         "a wrong gradient in one order of memory",
         "kernels/test_norms.py::test_results_and_gradients_equal_the_definitions*",
     ),
+    Mutant(
+        "layer-norm-kernel-forgets-the-mean-in-the-gradient-of-gamma",
+        "tinygen/kernels/layer_norms.py",
+        "sums[k] = r_ @ p - (μ_ * r_) @ g_",
+        "sums[k] = r_ @ p",
+        "∂L/∂γ of a large layer_norm is Σ g·x·r instead of Σ g·x̂",
+        "kernels/test_layer_norms.py::test_values_and_gradients_of_both_orders_are_pytorchs",
+    ),
+    Mutant(
+        "layer-norm-kernel-never-looks-at-lost-digits",
+        "tinygen/kernels/layer_norms.py",
+        "    if (var * LOST < μ * μ).any():\n",
+        "    if False:\n",
+        "rows whose mean is much larger than their deviation lose their variance to rounding",
+        "kernels/test_layer_norms.py::test_a_large_mean_costs_no_more_digits_than_the_rounding_of_x",
+    ),
+    Mutant(
+        "layer-norm-keeps-the-sums-of-another-gradient",
+        "tinygen/ops/layer_normalization.py",
+        "        if self.sums[0] is not g or self.sums[1] is not x:\n",
+        "        if self.sums[0] is None:\n",
+        "the second sweep through a layer_norm gets γ's gradient of the first",
+        "kernels/test_layer_norms.py::test_two_sweeps_have_gradients_of_their_own",
+    ),
 ]
