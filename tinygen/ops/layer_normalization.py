@@ -68,7 +68,10 @@ def statistics(x: Any, weight: Any, bias: Any, group: Group, eps: float) -> Stat
 
 @op
 def _layer_norm(input, weight, bias, group, statistics):
-    """y = γ·x̂ + β.    ∂L/∂x = h(γ·g, x),  ∂L/∂γ = Σ g·x̂,  ∂L/∂β = Σ g. γ and β may be None."""
+    """y = γ·x̂ + β.    ∂L/∂x = h(γ·g, x),  ∂L/∂γ = Σ g·x̂,  ∂L/∂β = Σ g.
+
+    Shapes: x (…, *D); γ, β (*D) or None → as x.
+    """
     if isinstance(statistics, _Kept) and statistics.y is not None:
         y, statistics.y = statistics.y, None
         return y
@@ -100,6 +103,8 @@ def _layer_norm_vjp(g, x, weight, group, statistics):
 
     With G = ∂L/∂z: ∂L/∂g = γ·h(G, x), because h is linear and symmetric in its first argument; ∂L/∂γ = Σ g·h(G, x)
     likewise; ∂L/∂x is equation (3) of standardization.py for γ·g in place of g.
+
+    Shapes: g, x (…, *D); γ (*D) or None → as x.
     """
     if isinstance(statistics, _Kept):
         return statistics.gradient(g, x, weight, group)
