@@ -97,6 +97,13 @@ def elementwise(f: Callable, *arrays: Any, gpu: str = "", numbers: tuple[float, 
     return y
 
 
+def unary(f: Callable, x: Any) -> Any:
+    """f(x) for a function such as ``numpy.exp``; a large NumPy array is shared by threads."""
+    if type(x) is not np.ndarray or x.nbytes < _SERIAL or x.dtype.kind != "f":
+        return f(x)
+    return elementwise(lambda y, x: f(x, out=y), x)
+
+
 def _copied(a: np.ndarray, y: np.ndarray) -> np.ndarray:
     """a in the memory order of y."""
     new = empty_like(y)

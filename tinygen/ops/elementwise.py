@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from tinygen.backend import array_module, is_array
+from tinygen.kernels.blocks import elementwise, unary
 from tinygen.kernels.channels import LARGE, pairwise
 from tinygen.kernels.erf import erf as erf_kernel
+from tinygen.kernels.exponentials import one_plus_exp
 from tinygen.kernels.gpu.pointwise import compute
 from tinygen.op import op
 from tinygen.ops.comparison import eq, ge, gt, lt
@@ -183,7 +185,7 @@ def zeros_like(input):
 @op
 def exp(input):
     """y = eᵃ.    ∂L/∂a = g·y."""
-    return array_module(input).exp(floating(input))
+    return unary(array_module(input).exp, floating(input))
 
 
 @exp.vjp("input")
@@ -194,7 +196,7 @@ def _(g, y):
 @op
 def expm1(input):
     """y = eᵃ − 1, exact for small a.    ∂L/∂a = g·(y + 1)."""
-    return array_module(input).expm1(floating(input))
+    return unary(array_module(input).expm1, floating(input))
 
 
 @expm1.vjp("input")
@@ -205,7 +207,7 @@ def _(g, y):
 @op
 def log(input):
     """y = ln a; −∞ at 0, NaN below.    ∂L/∂a = g/a."""
-    return array_module(input).log(floating(input))
+    return unary(array_module(input).log, floating(input))
 
 
 @log.vjp("input")
@@ -216,7 +218,7 @@ def _(g, input):
 @op
 def log1p(input):
     """y = ln(1 + a), exact for small a.    ∂L/∂a = g/(1 + a)."""
-    return array_module(input).log1p(floating(input))
+    return unary(array_module(input).log1p, floating(input))
 
 
 @log1p.vjp("input")
@@ -227,7 +229,7 @@ def _(g, input):
 @op
 def sqrt(input):
     """y = √a.    ∂L/∂a = g/(2y); infinite at 0, as in PyTorch."""
-    return array_module(input).sqrt(floating(input))
+    return unary(array_module(input).sqrt, floating(input))
 
 
 @sqrt.vjp("input")
@@ -275,7 +277,7 @@ def _(g, y):
 @op
 def sin(input):
     """y = sin a.    ∂L/∂a = g·cos a."""
-    return array_module(input).sin(floating(input))
+    return unary(array_module(input).sin, floating(input))
 
 
 @sin.vjp("input")
@@ -286,7 +288,7 @@ def _(g, input):
 @op
 def cos(input):
     """y = cos a.    ∂L/∂a = −g·sin a."""
-    return array_module(input).cos(floating(input))
+    return unary(array_module(input).cos, floating(input))
 
 
 @cos.vjp("input")
@@ -297,7 +299,7 @@ def _(g, input):
 @op
 def tanh(input):
     """y = tanh a.    ∂L/∂a = g·(1 − y²)."""
-    return array_module(input).tanh(floating(input))
+    return unary(array_module(input).tanh, floating(input))
 
 
 @tanh.vjp("input")
@@ -315,8 +317,16 @@ def sigmoid(input):
     input = floating(input)
     if (made := compute(array_module(input), "sigmoid", input)) is not None:
         return made
+    if input.size >= LARGE and type(input) is np.ndarray:
+        return elementwise(_sigmoid_block, input)
     with np.errstate(over="ignore"):
         return 1 / (1 + array_module(input).exp(-input))
+
+
+def _sigmoid_block(y: np.ndarray, x: np.ndarray) -> None:
+    np.negative(x, out=y)
+    one_plus_exp(y, out=y)
+    np.divide(1, y, out=y)
 
 
 @sigmoid.vjp("input")

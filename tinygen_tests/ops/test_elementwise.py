@@ -415,3 +415,24 @@ def test_float32_values_are_pytorchs_to_float32_precision(seed, scale):
     x = (numbers(seed, (5,)) * scale).astype("float32")
     for name in ("tanh", "sigmoid", "erf", "sin"):
         same(getattr(tg, name)(tg.tensor(x)), getattr(torch, name)(torch.from_numpy(x)), 1e-6, name)
+
+
+# ------------------------------------------------------------------------------------------- large arrays
+
+
+@pytest.mark.cpu_only("NumPy's blocks")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "sigmoid"])
+def test_large_arrays_have_the_values_of_their_numbers(name, dtype):
+    """Threads share them block by block; infinities, NaN and signed zeros come out as in small ones."""
+    f = getattr(tg, name)
+    x = np.random.default_rng(0).standard_normal((3, 700, 401)).astype(dtype) * 30
+    x[0, 0, :7] = [np.inf, -np.inf, np.nan, 0.0, -0.0, 1e4, -1e4]
+    with np.errstate(all="ignore"):
+        small = np.stack([f(tg.tensor(row)).numpy() for row in x.reshape(-1, 401)]).reshape(x.shape)
+        for order in ((0, 1, 2), (2, 0, 1)):
+            moved = tg.tensor(np.ascontiguousarray(x.transpose(order))).permute(np.argsort(order).tolist())
+            large = f(moved).numpy()
+            np.testing.assert_allclose(large, small, rtol=4e-7 if dtype == "float32" else 1e-15, atol=0)
+            assert (np.signbit(large) == np.signbit(small))[np.isfinite(small)].all()
+            assert large.strides == moved.data.strides
