@@ -61,6 +61,17 @@ def _on_line(rows: np.ndarray) -> np.ndarray:
     return new
 
 
+def _gathers(kernel: Pair, C: int) -> bool:
+    """Whether windows of so many channels are copied: sums over columns of taps are left where there is one."""
+    return kernel[1] > 1 and kernel[0] * kernel[1] * C <= _GATHERED
+
+
+def _worth(x: np.ndarray, y: np.ndarray, kernel: Pair, C: int, O: int) -> bool:
+    """Whether a convolution to y of O channels is worth a second thread."""
+    window = kernel[0] * kernel[1] * C
+    return tiles.worth(y.size * window, x.size + y.size + (y.size // O * window if _gathers(kernel, C) else 0))
+
+
 @lru_cache(maxsize=1024)
 def _sums(n: int, k: int, o: int) -> tuple[int, int]:
     """Over how many places, for how many channels out, a product of the weight gradient goes.
@@ -98,7 +109,7 @@ def correlate(
     x = _on_line(x)
     taps = aligned((kw, O, kh * C), x.dtype)
     taps[...] = w.transpose(1, 3, 0, 2).reshape(kw, O, kh * C)
-    gather = kw > 1 and kh * kw * C <= _GATHERED
+    gather = _gathers((kh, kw), C)
     matrix = taps.swapaxes(0, 1).reshape(O, -1) if gather else taps
     bias = None if b is None else b[:, None, None]
     work = partial(_correlate_gathered, kernel=(kh, kw)) if gather else _correlate
@@ -240,12 +251,12 @@ def accumulate(x: np.ndarray, y: np.ndarray, kernel: Pair, stride: Pair, padding
     A lane is a run of tasks' tiles, added up one after the other; then the lanes are added, in their order.
     """
     (kh, kw), C, (oh, O, ow, N) = kernel, x.shape[1], y.shape
-    shared = tiles.worth(kh * kw * C * O * ow * oh * N, x, y)
+    shared = _worth(x, y, (kh, kw), C, O)
     cut = tiles.cut(N, oh, kh * kw * C * O * ow, shared)
     lanes = min(len(cut), max(4, min(16, (4 << 20) // (kh * kw * C * O * x.itemsize))))
     totals = np.zeros((lanes, kw, kh * C, O), x.dtype)
     ends = [len(cut) * k // lanes for k in range(lanes + 1)]
-    gather = kw > 1 and kh * kw * C <= _GATHERED
+    gather = _gathers((kh, kw), C)
     work = _lane_gathered if gather else _lane
     tasks: list[Task] = [
         partial(work, x, y, cut[i:j], kernel, stride, padding, totals[k])
@@ -314,7 +325,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, window: Window) -
     O, C, kh, kw = w.shape
     y = aligned((window.out[0], O, window.out[1], len(x)), x.dtype)
     if y.size:
-        rows, taps, shared = batch_last(x), w.transpose(2, 3, 1, 0), tiles.worth(y.size * C * kh * kw, x, y)
+        rows, taps, shared = batch_last(x), w.transpose(2, 3, 1, 0), _worth(x, y, (kh, kw), C, O)
         if window.stride == (1, 1) and kh * kw > 1 and O <= _FEW and C > 2 * O:
             tasks = scatter(rows, taps, b, y, (1, 1), window.padding, -1, shared)
         else:
@@ -330,7 +341,7 @@ def conv_transpose2d(y: np.ndarray, w: np.ndarray, b: np.ndarray | None, window:
     x = aligned((window.size[0], C, window.size[1], len(y)), y.dtype)
     if x.size:
         (sh, sw), (ph, pw), rows, taps = window.stride, window.padding, batch_last(y), w.transpose(2, 3, 0, 1)
-        shared = tiles.worth(y.size * C * kh * kw, x, y)
+        shared = tiles.worth(y.size * C * kh * kw, x.size + y.size)
         if C <= _FEW and O > 2 * C:
             tasks = scatter(rows, taps, b, x, (sh, sw), (-ph, -pw), 1, shared)
         else:
@@ -378,5 +389,5 @@ def channel_sums(y: np.ndarray) -> np.ndarray:
         for i, j in zip(cuts, cuts[1:])
         if i < j
     ]
-    run(tasks, tiles.worth(0, y))
+    run(tasks, tiles.worth(0, y.size))
     return sums.sum(0)

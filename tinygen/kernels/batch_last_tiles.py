@@ -18,8 +18,8 @@ from tinygen.kernels.windows import Pair
 _MOST = 192  # pictures in a task
 _WORK = 1 << 25  # multiplications in a task: about half a millisecond
 _MANY = 8  # tasks, above four; less work is done in four longer ones
-_SERIAL = 3 << 25  # multiplications below which one thread is as fast as two: about a millisecond
-_MOVED = 64  # multiplications that take as long as a number read or written
+_SERIAL = 5 << 24  # multiplications below which one thread is as fast as two: about a millisecond
+_MOVED = 64  # multiplications that take as long as a number read, written or copied
 _STEP = 1 << 19  # bytes of the products that are added up at a time
 _CHUNK = 256  # columns of a product that is done without packing
 
@@ -33,9 +33,9 @@ class Span(NamedTuple):
     last: int
 
 
-def worth(multiplications: int, *arrays: np.ndarray) -> bool:
-    """Whether two threads are quicker than one."""
-    return multiplications + _MOVED * sum(a.size for a in arrays) >= _SERIAL
+def worth(multiplications: int, moved: int) -> bool:
+    """Whether two threads are quicker than one, for so many numbers read, written or copied."""
+    return multiplications + _MOVED * moved >= _SERIAL
 
 
 @lru_cache(maxsize=1024)
