@@ -90,6 +90,9 @@ def join() -> Ranks | None:
     return _joined
 
 
+# Seconds in which mpirun passes on what a process wrote: once told to abort, it throws away what it has not read.
+_FORWARDED = 0.5
+
 _joined: Ranks | None = None  # what MPI_COMM_WORLD is: the process's, once and for all
 
 
@@ -164,6 +167,7 @@ class MPILink:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
+        time.sleep(_FORWARDED)
         self.comm.Abort(code)
 
 
@@ -327,7 +331,7 @@ def fail(code: int, text: str) -> None:
     """
     ranks = _joined
     if ranks is not None and ranks.rank:
-        time.sleep(1.0)
+        time.sleep(1.0 + _FORWARDED)
         text = f"(in process {ranks.rank}) {text}"
     print(f"error: {text}", file=sys.stderr, flush=True)
     if ranks is not None:
