@@ -322,12 +322,20 @@ def _signalled(stage: Stage, name: str) -> Said:
     """Ctrl-C and the like in the middle of training; then the rest."""
     out = stage.scratch / name
     command = [sys.executable, "-m", "demos", "gan", "--quick", "--steps", "400", "--out", os.fspath(out)]
-    process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    number = getattr(signal, name)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # heeded, also where this runs behind nohup or a `&`
+    )
     until = time.monotonic() + 60
     log = out / "log.jsonl"
     while (not log.exists() or log.stat().st_size == 0) and time.monotonic() < until:
         time.sleep(0.02)
-    process.send_signal(getattr(signal, name))
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert (out / CHECKPOINT).exists()
     return Said(process.returncode, "\n".join(line for line in err.splitlines() if "it/s" not in line))
