@@ -18,7 +18,7 @@ from typing import Any
 from tinygen.kernels import layer_norms
 from tinygen.kernels.arrays import empty_like
 from tinygen.op import op
-from tinygen.ops.standardization import Group, Statistics, _normalize, _normalize_vjp, _statistics, vjp_in_x
+from tinygen.ops.standardization import Group, Statistics, _normalize, _normalize_vjp, vjp_in_x
 from tinygen.tensor import Tensor
 
 
@@ -52,14 +52,12 @@ class _Kept(Statistics):
         return self.sums[2].reshape(x.shape[group.dims[0] :])
 
 
-def statistics(x: Any, weight: Any, bias: Any, group: Group, eps: float) -> Statistics:
-    """μ, σ² and r of each group of a raw array, and where the kernel has the case the result with them."""
-    flat = layer_norms.rows(x, math.prod(x.shape[d] for d in group.dims))
-    if flat is None:
-        return _statistics(x, group, eps)
-    γ, β = (None if a is None else a.reshape(-1) for a in (weight, bias))
+def _kept(x: Any, γ: Any, β: Any, group: Group, eps: float) -> _Kept:
+    """μ, σ² and r of each group of a raw array that :func:`suits`, and with them the result."""
+    d = math.prod(x.shape[d] for d in group.dims)
     y = empty_like(x)
-    found = layer_norms.normalize(y.reshape(flat.shape), flat, γ, β, eps)
+    γ, β = (None if a is None else a.reshape(-1) for a in (γ, β))
+    found = layer_norms.normalize(y.reshape(-1, d), x.reshape(-1, d), γ, β, eps)
     shape = [1 if d in group.dims else n for d, n in enumerate(x.shape)]
     kept = _Kept(*(a.reshape(shape) for a in found))
     kept.y = y
@@ -157,4 +155,4 @@ def suits(input: Tensor, group: Group) -> bool:
 def fused(input: Tensor, weight: Tensor | None, bias: Tensor | None, group: Group, eps: float) -> Tensor:
     """y = γ·x̂ + β for input (…, *D), weight and bias (*D) or None, where :func:`suits` says so."""
     raw_γ, raw_β = (None if a is None else a.data for a in (weight, bias))
-    return _layer_norm(input, weight, bias, group, statistics(input.data, raw_γ, raw_β, group, eps))
+    return _layer_norm(input, weight, bias, group, _kept(input.data, raw_γ, raw_β, group, eps))

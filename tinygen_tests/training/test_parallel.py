@@ -361,6 +361,20 @@ def test_mpirun_follows_one_process_though_it_ends_in_the_middle(tmp_path):
     assert [line["step"] for line in read_log(folder / "log.jsonl")] == list(range(1, 13))
 
 
+def test_what_was_said_is_given_time_before_an_abort(monkeypatch):
+    """mpirun throws away what it has not read; and the others, who say the same, wait longer than that."""
+    done = []
+
+    class Comm:
+        def Abort(self, code):
+            done.append(("abort", code))
+
+    monkeypatch.setattr(parallel.time, "sleep", lambda seconds: done.append(("sleep", seconds)))
+    parallel.MPILink(None, Comm()).abort(3)
+    (first, seconds), last = done
+    assert first == "sleep" and seconds > 0.1 and last == ("abort", 3)
+
+
 @needs_mpi
 def test_an_error_that_all_have_is_said_once(tmp_path):
     command = [
